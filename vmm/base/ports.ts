@@ -1,0 +1,138 @@
+/**
+ * Everything a device may know of the world (house rule: devices import nothing of ours but vmm/base).
+ */
+import type { Hpa } from './address.ts';
+
+export type AccessBytes = 1 | 2 | 4 | 8;
+
+/**
+ * Registers on a bus. `offset` is relative to the region's start and inside it; the access may be misaligned or of a
+ * width the device does not have: the device answers as its specification says (usually: reads 0, write ignored),
+ * never throws. Reads of 1, 2, 4 bytes return an unsigned number, reads of 8 a bigint; writes carry the same.
+ */
+export interface MmioDevice {
+  read(offset: number, bytes: AccessBytes): number | bigint;
+  write(offset: number, bytes: AccessBytes, value: number | bigint): void;
+  /** Power-on state. */
+  reset(): void;
+}
+
+/** A wire (level) or a message source (edge: every `raise` is one message). */
+export interface IrqLine {
+  raise(): void;
+  lower(): void;
+}
+
+/** No PASID on the transaction. */
+export const noPasid = -1;
+
+/** Why a sub-range could not be reached, as the requester is told (PCIe completion status). */
+export type DmaStatus = 'unsupported-request' | 'completer-abort';
+export interface DmaFault {
+  /** Byte offsets in the request, inclusive. */
+  readonly first: number;
+  readonly last: number;
+  readonly status: DmaStatus;
+}
+
+/**
+ * One DMA's outcome: segment i is `lengths[i]` bytes at `offsets[i]` of the port's `memory`, in the order of the
+ * request. The object belongs to the port and is overwritten by its next call: use it at once, keep nothing.
+ * Where `faults` is not empty the segments cover only what was reachable.
+ */
+export interface DmaResult {
+  count: number;
+  offsets: Float64Array;
+  lengths: Int32Array;
+  faults: readonly DmaFault[];
+}
+
+/**
+ * A device's way to memory. The same whether it sits behind no IOMMU, an IOMMU, with or without ATS.
+ * Addresses are two unsigned 32-bit halves.
+ */
+export interface DmaPort {
+  /** The bytes that segment offsets index. Always re-read it: never keep a subarray across calls. */
+  readonly memory: Uint8Array;
+  /** The device reads memory (PCIe Memory Read). `length` 1 … 2^30 bytes. */
+  read(hi: number, lo: number, length: number, pasid?: number): DmaResult;
+  /** The device will write memory (PCIe Memory Write): store into the segments after the call. */
+  write(hi: number, lo: number, length: number, pasid?: number): DmaResult;
+  /** A 4-byte write that may reach an interrupt file: an MSI or MSI-X message. False when it faulted. */
+  message(hi: number, lo: number, data: number): boolean;
+}
+
+/** Block storage under a disk controller. Sizes and offsets in bytes. */
+export interface StorageBackend {
+  readonly bytes: number;
+  readonly readOnly: boolean;
+  /** Fills `target` from `offset`. Throws StorageError. */
+  read(offset: number, target: Uint8Array): void;
+  /** Stores `source` at `offset`. Throws StorageError. */
+  write(offset: number, source: Uint8Array): void;
+  /** All acknowledged writes are durable when it returns. Throws StorageError. */
+  flush(): void;
+  /** Makes a range read as zeroes, freeing space where the backend can. Throws StorageError. */
+  discard(offset: number, length: number): void;
+  close(): void;
+}
+export type StorageErrorKind = 'read-only' | 'no-space' | 'io' | 'range';
+export class StorageError extends Error {
+  override readonly name = 'StorageError';
+  readonly kind: StorageErrorKind;
+  constructor(kind: StorageErrorKind, message: string) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/** An Ethernet segment's end. Frames are without FCS. */
+export interface PacketBackend {
+  /** The frame's bytes are only valid during the call. */
+  send(frame: Uint8Array): void;
+  /** Who takes frames that arrive; set by the NIC. Returns false when it had no room and dropped it. */
+  onFrame: ((frame: Uint8Array) => boolean) | undefined;
+  readonly linkUp: boolean;
+}
+
+/** One base address register of a PCI function. */
+export interface BarSpec {
+  readonly index: 0 | 1 | 2 | 3 | 4 | 5;
+  /** A power of two, at least 16; the I/O kind at most 256. */
+  readonly bytes: number;
+  readonly kind: 'memory32' | 'memory64' | 'io';
+  readonly prefetchable?: boolean;
+  /** Absent: reads 0, writes ignored (a BAR that holds only the MSI-X table). */
+  readonly device?: MmioDevice;
+}
+
+/** What a PCI function is; the bus (vmm/bus/pci) builds its configuration space from it. */
+export interface PciFunction {
+  readonly name: string;
+  readonly vendorId: number;
+  readonly deviceId: number;
+  /** Class code, subclass, programming interface as one 24-bit number. */
+  readonly classCode: number;
+  readonly revision: number;
+  readonly subsystemVendorId: number;
+  readonly subsystemId: number;
+  readonly bars: readonly BarSpec[];
+  readonly msix?: {
+    readonly vectors: number;
+    readonly tableBar: number;
+    readonly tableOffset: number;
+    readonly pbaBar: number;
+    readonly pbaOffset: number;
+  };
+  /** True: function-level reset offered in the PCI Express capability. */
+  readonly flr: boolean;
+  /** The bus hands the function its way to memory and its interrupt vectors (index = MSI-X vector), once. */
+  connect(port: DmaPort, vectors: readonly IrqLine[]): void;
+  /** Power-on, function-level and bus reset. */
+  reset(): void;
+  /** Bus Master Enable changed: while false the function must not start a DMA. */
+  busMaster(enabled: boolean): void;
+}
+
+/** Where a host-physical MMIO page (an interrupt file) takes a 4-byte store. */
+export type HpaStore = (hpa: Hpa, value: number) => void;
