@@ -37,7 +37,10 @@ const within = (file: string, place: string): boolean => file === place || file.
 const placeOf = (file: string): string | undefined =>
   Object.keys(layers)
     .filter((place) => within(file, place))
-    .reduce<string | undefined>((best, place) => (best === undefined || place.length > best.length ? place : best), undefined);
+    .reduce<string | undefined>(
+      (best, place) => (best === undefined || place.length > best.length ? place : best),
+      undefined,
+    );
 
 const roots = ['cmd', 'vmm', 'viommu', 'iommufd', 'devices', 'guest-images'];
 const files = [
@@ -82,7 +85,11 @@ it('imports point one way', () => {
 it("only the command line and the devices' backends touch Node's own modules", () => {
   const wrong = files
     .filter((file) => !nodeFolders.some((folder) => within(file, folder)))
-    .filter((file) => specifiers(file).some((s) => s.startsWith('node:')) || /\bprocess\.|\bDate\.now|\bMath\.random/.test(readFileSync(file, 'utf8')));
+    .filter(
+      (file) =>
+        specifiers(file).some((s) => s.startsWith('node:')) ||
+        /\bprocess\.|\bDate\.now|\bMath\.random/.test(readFileSync(file, 'utf8')),
+    );
   expect(wrong).toEqual([]);
 });
 
