@@ -13,7 +13,7 @@
  *   numbers (exact below 2^53). Nothing between `map` and the page-table store needs a bigint.
  * - `pasid` is 1 … 2^20-1, or `noPasid` (-1, vmm/base/ports) for the RID itself.
  */
-import type { Rid } from '#vmm/base/address.ts';
+import type { Rid } from '#vmm/base/address';
 
 /** 0, or a positive errno. */
 export type Errno = number;
