@@ -1,0 +1,130 @@
+import * as v from 'valibot';
+import type { ConfigIssue, PathStep } from './issues.ts';
+import { pathText, shown } from './issues.ts';
+import type { Shape } from './keys.ts';
+import { machineKeys } from './keys.ts';
+import { nearest } from './nearest.ts';
+import { placeDevices } from './placement.ts';
+import type { MachineConfig, SchemaOutput } from './schema.ts';
+import { machineSchema, maxDevices } from './schema.ts';
+
+export type ParsedConfig =
+  | { readonly ok: true; readonly config: MachineConfig }
+  | { readonly ok: false; readonly issues: readonly ConfigIssue[] };
+/** Line and column, in the file, of what is at a path: its value, or the key itself. */
+export type Locate = (
+  path: readonly PathStep[],
+  what: 'key' | 'value',
+) => { readonly line: number; readonly column: number } | undefined;
+
+const machine: Shape = { kind: 'group', keys: machineKeys };
+
+type Report = (
+  path: readonly PathStep[],
+  expected: string,
+  received: string,
+  suggestion?: string,
+  what?: 'key' | 'value',
+) => void;
+
+const keyOf = (shape: Shape | undefined, step: PathStep): Shape | undefined =>
+  shape?.kind === 'list'
+    ? shape.item
+    : shape?.kind === 'group'
+      ? shape.keys.find((key) => key.name === step)?.shape
+      : undefined;
+
+/** Keys that the schema does not know; valibot would name only the first. */
+function findUnknown(shape: Shape, value: unknown, path: readonly PathStep[], report: Report): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (shape.kind === 'list' && Array.isArray(value)) {
+    for (const [index, item] of value.entries()) findUnknown(shape.item, item, [...path, index], report);
+  }
+  if (shape.kind !== 'group' || Array.isArray(value)) return;
+  const names = shape.keys.map((key) => key.name);
+  for (const [name, item] of Object.entries(value)) {
+    const known = keyOf(shape, name);
+    if (known) findUnknown(known, item, [...path, name], report);
+    else
+      report(
+        [...path, name],
+        `one of the keys ${names.join(', ')}`,
+        `the key ${shown(name)}`,
+        nearest(name, names),
+        'key',
+      );
+  }
+}
+
+function expectation(shape: Shape | undefined): string {
+  if (shape?.kind === 'scalar') return shape.facts.expected;
+  return shape?.kind === 'list' ? 'a list' : 'a group of keys';
+}
+
+/** What no single key can say. Looks only at what is well formed. */
+function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
+  if (config.image !== undefined && config.kernel !== undefined)
+    report(['kernel'], 'either image or kernel', 'both', undefined);
+  const groups = [
+    ['disks', Array.isArray(config.disks) ? config.disks : []],
+    ['nics', Array.isArray(config.nics) ? config.nics : []],
+  ] as const;
+  const ids = new Map<string, string>();
+  const slots = new Map<number, string>();
+  const macs = new Map<string, string>();
+  let count = 0;
+  for (const [name, devices] of groups) {
+    for (const [index, device] of devices.entries()) {
+      count++;
+      if (typeof device !== 'object' || device === null) continue;
+      const here = pathText([name, index]);
+      const once = <T>(seen: Map<T, string>, key: string, value: T | undefined, what: string): void => {
+        if (value === undefined || value === null) return;
+        const first = seen.get(value);
+        if (first === undefined) seen.set(value, here);
+        else report([name, index, key], `${what} that no other device has`, `${shown(value)}, which ${first} has too`);
+      };
+      once(ids, 'id', device.id, 'an id');
+      once(slots, 'address', device.address, 'a PCI device number');
+      once(macs, 'mac', 'mac' in device ? device.mac : undefined, 'a MAC address');
+    }
+  }
+  if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} disks and nics`);
+}
+
+/** Judges raw values by the schema and fills in the defaults. */
+export function parseConfig(input: unknown, locate?: Locate): ParsedConfig {
+  const issues: ConfigIssue[] = [];
+  const report: Report = (path, expected, received, suggestion, what = 'value') =>
+    issues.push({
+      path: pathText(path),
+      expected,
+      received,
+      ...(suggestion === undefined ? {} : { suggestion }),
+      ...locate?.(path, what),
+    });
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
+    report([], 'a group of keys', shown(input));
+    return { ok: false, issues };
+  }
+  findUnknown(machine, input, [], report);
+  const result = v.safeParse(machineSchema, input);
+  for (const issue of result.issues ?? []) {
+    const path = (issue.path ?? []).map((item) => item.key as PathStep);
+    let shape: Shape | undefined = machine;
+    for (const step of path) shape = keyOf(shape, step);
+    const last = issue.path?.at(-1);
+    const missing = last?.type === 'object' && last.origin === 'key';
+    const received = missing ? 'nothing' : shown(issue.input);
+    const words = shape?.kind === 'scalar' ? (shape.facts.words ?? []) : [];
+    report(
+      path,
+      expectation(shape),
+      received,
+      typeof issue.input === 'string' ? nearest(issue.input, words) : undefined,
+    );
+  }
+  crossCheck(result.output as Partial<SchemaOutput>, report);
+  if (issues.length > 0 || !result.success) return { ok: false, issues };
+  return { ok: true, config: placeDevices(result.output) };
+}

@@ -1,0 +1,40 @@
+import type { MachineConfig, SchemaOutput } from './schema.ts';
+
+/** Takes the first of `candidate(0)`, `candidate(1)`, … that nobody has, and notes it. */
+function claim<T>(taken: Set<T>, candidate: (index: number) => T): T {
+  for (let index = 0; ; index++) {
+    const value = candidate(index);
+    if (taken.has(value)) continue;
+    taken.add(value);
+    return value;
+  }
+}
+
+const macPrefix = '52:54:00';
+const firstMac = 0x123456;
+const macText = (index: number): string =>
+  [16, 8, 0].reduce(
+    (text, shift) => `${text}:${(((firstMac + index) >> shift) & 0xff).toString(16).padStart(2, '0')}`,
+    macPrefix,
+  );
+
+/** Gives the devices that lack them a name, a PCI device number and a MAC address: disks first, in the order given. */
+export function placeDevices(config: SchemaOutput): MachineConfig {
+  const devices = [...config.disks, ...config.nics];
+  const ids = new Set(devices.map((device) => device.id));
+  const slots = new Set(devices.map((device) => device.address));
+  const macs = new Set(config.nics.map((nic) => nic.mac));
+  const place = <T extends { readonly id?: string | undefined; readonly address?: number | undefined }>(
+    device: T,
+    kind: string,
+  ) => ({
+    ...device,
+    id: device.id ?? claim(ids, (index) => `${kind}${index}`)!,
+    address: device.address ?? claim(slots, (index) => index + 1)!,
+  });
+  return {
+    ...config,
+    disks: config.disks.map((disk) => place(disk, 'nvme')),
+    nics: config.nics.map((nic) => ({ ...place(nic, 'net'), mac: nic.mac ?? claim(macs, macText)! })),
+  };
+}

@@ -1,0 +1,111 @@
+/**
+ * What a machine is made of: one schema for the library, the configuration file and the command line.
+ * The words are those of libvirt and cloud-hypervisor where they have one.
+ */
+import * as v from 'valibot';
+import { choice, duration, flag, integer, mac, size, slot, text } from './values.ts';
+
+const doc = <const T extends v.GenericSchema>(words: string, schema: T) => v.pipe(schema, v.description(words));
+
+const MiB = 2 ** 20;
+const identifier = () =>
+  text({
+    max: 32,
+    what: 'a name of 1 to 32 letters, digits, - and _',
+    placeholder: 'name',
+    pattern: /^[A-Za-z0-9_-]+$/,
+  });
+const path = (what: string) => text({ max: 4096, what, placeholder: 'path' });
+
+const cpu = v.object({
+  mips: v.optional(
+    doc('instructions per virtual microsecond: how fast virtual time advances', integer({ min: 1, max: 100_000 })),
+    1000,
+  ),
+});
+
+const viommu = v.object({
+  model: v.optional(doc('which IOMMU the guest sees', choice(['riscv', 'none'])), 'riscv'),
+});
+
+const disk = v.object({
+  path: doc('image file, a whole number of 512-byte sectors', path('the path of a disk image')),
+  readonly: v.optional(doc('refuse writes', flag()), false),
+  overlay: v.optional(doc('keep writes in memory and leave the file as it is', flag()), false),
+  serial: v.optional(
+    doc(
+      'serial number that the guest reads',
+      text({ max: 20, what: '1 to 20 printable ASCII characters', placeholder: 'text', pattern: /^[\x20-\x7e]+$/ }),
+    ),
+  ),
+  id: v.optional(doc('name in traces and tables (default nvme0, nvme1, …)', identifier())),
+  iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
+  address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
+});
+
+const nic = v.object({
+  id: v.optional(doc('name in traces and tables (default net0, net1, …)', identifier())),
+  mac: v.optional(doc('station address (default 52:54:00:12:34:56, counting up)', mac())),
+  backend: v.optional(doc('what the other end of the wire is', choice(['hub', 'loopback', 'none'])), 'hub'),
+  hub: v.optional(doc('which hub, for backend=hub', identifier()), 'hub0'),
+  iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
+  address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
+});
+
+const trace = v.object({
+  file: v.optional(doc('write events to this file as JSON lines', path('the path of the trace file'))),
+  events: v.optional(
+    doc(
+      'which events: globs over their names',
+      v.array(
+        text({
+          max: 64,
+          what: 'an event name or glob such as iommufd.*',
+          placeholder: 'glob',
+          pattern: /^[a-z0-9_.*?-]+$/i,
+        }),
+      ),
+    ),
+    ['*'],
+  ),
+});
+
+export const machineSchema = v.object({
+  image: v.optional(doc('bundled guest to boot', identifier())),
+  kernel: v.optional(doc('ELF file to boot instead', path('the path of an ELF file'))),
+  memory: v.optional(doc('guest RAM', size({ min: 16 * MiB, max: 3072 * MiB, multiple: 2 * MiB })), 128 * MiB),
+  smp: v.optional(doc('number of harts', integer({ min: 1, max: 8 })), 1),
+  cpu: v.optional(doc('what the harts are like', cpu), {}),
+  viommu: v.optional(doc('the IOMMU that the guest programs', viommu), {}),
+  disks: v.optional(doc('an NVMe controller with one namespace on a disk image', v.array(disk)), []),
+  nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
+  'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
+  htif: v.optional(doc('watch the ELF file’s tohost symbol', flag()), false),
+  'no-reboot': v.optional(doc('stop when the guest asks for a reset', flag()), false),
+  timeout: v.optional(doc('stop after this much wall time (default: never)', duration({ min: 0.001, max: 86400 * 7 }))),
+  'max-instructions': v.optional(
+    doc('stop after this many guest instructions (default: never)', integer({ min: 1, max: 1e15, suffix: true })),
+  ),
+  seed: v.optional(doc('seed of everything random', integer({ min: 0, max: 0xffff_ffff })), 1),
+  trace: v.optional(doc('record events', trace), {}),
+  'log-level': v.optional(
+    doc('how much of its own talk the VMM shows', choice(['error', 'warn', 'info', 'debug', 'trace'])),
+    'warn',
+  ),
+});
+
+/** What the schema yields; devices may still lack names and addresses. */
+export type SchemaOutput = v.InferOutput<typeof machineSchema>;
+type Placed<T> = T & { readonly id: string; readonly address: number };
+export type DiskConfig = Placed<SchemaOutput['disks'][number]>;
+export type NicConfig = Placed<SchemaOutput['nics'][number]> & { readonly mac: string };
+/** A complete machine: every default filled in, sizes in bytes, times in seconds. */
+export type MachineConfig = Omit<SchemaOutput, 'disks' | 'nics'> & {
+  readonly disks: readonly DiskConfig[];
+  readonly nics: readonly NicConfig[];
+};
+/** What may be written to describe one. */
+export type MachineConfigInput = v.InferInput<typeof machineSchema>;
+
+/** Devices that fit on bus 0 beside the host bridge. */
+export const maxDevices = 31;
