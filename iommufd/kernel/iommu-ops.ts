@@ -188,6 +188,13 @@ export interface ViommuCore {
    * EOPNOTSUPP when user space made no such queue; ENOMEM never (a full queue records a lost event).
    */
   reportVevent(type: number, bytes: Uint8Array): Errno;
+  /**
+   * `iommufd_viommu_alloc_mmap`: lets user space mmap a page-aligned range of host MMIO or pool pages through the
+   * iommufd, at the offset returned (hand it out in the user data); EINVAL for a bad range. `releaseMmap` undoes it,
+   * in `destroy` at the latest.
+   */
+  allocMmap(hpa: number, bytes: number): { readonly offset: number } | Errno;
+  releaseMmap(offset: number): void;
 }
 
 /** `struct iommufd_hw_queue` as the driver needs it. */
