@@ -1,0 +1,37 @@
+import { access, type AccessResult, type MemoryPort } from './ports.ts';
+
+/** Memory as queues, MSIs and fences use it: doublewords in fctl.BE order, nothing beyond 2^PAS. */
+export class QueueMemory {
+  readonly #port: MemoryPort;
+  readonly #addressBits: bigint;
+  /** fctl.BE. */
+  bigEndian = false;
+  readonly #buffer = new Uint8Array(64);
+  readonly #view = new DataView(this.#buffer.buffer);
+
+  constructor(port: MemoryPort, addressBits: number) {
+    this.#port = port;
+    this.#addressBits = BigInt(addressBits);
+  }
+
+  /** Loads doublewords into `words`, all or nothing. */
+  load(address: bigint, words: bigint[]): AccessResult {
+    if (address >> this.#addressBits) return access.fault;
+    const result = this.#port.load(address, this.#buffer.subarray(0, words.length * 8));
+    if (result === access.ok)
+      for (let i = 0; i < words.length; i++) words[i] = this.#view.getBigUint64(i * 8, !this.bigEndian);
+    return result;
+  }
+
+  store(address: bigint, words: readonly bigint[]): AccessResult {
+    if (address >> this.#addressBits) return access.fault;
+    for (let i = 0; i < words.length; i++) this.#view.setBigUint64(i * 8, words[i]!, !this.bigEndian);
+    return this.#port.store(address, this.#buffer.subarray(0, words.length * 8));
+  }
+
+  store32(address: bigint, value: number): AccessResult {
+    if (address >> this.#addressBits) return access.fault;
+    this.#view.setUint32(0, value, !this.bigEndian);
+    return this.#port.store(address, this.#buffer.subarray(0, 4));
+  }
+}
