@@ -61,7 +61,10 @@ async function zigCc(args: readonly string[], scratch: string): Promise<void> {
     ZIG_LOCAL_CACHE_DIR: join(scratch, 'local'),
     ZIG_GLOBAL_CACHE_DIR: join(scratch, 'global'),
   };
-  await run(process.execPath, [zig, 'cc', ...args], { cwd: here, env });
+  await run(process.execPath, [zig, 'cc', ...args], { cwd: here, env }).catch((error: { stderr?: string }) => {
+    process.stderr.write(error.stderr ?? '');
+    throw new Error(`the compiler refuses ${args.join(' ')}`);
+  });
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -119,4 +122,7 @@ async function main(): Promise<number> {
   return wrong.length === 0 ? 0 : 1;
 }
 
-process.exitCode = await main();
+process.exitCode = await main().catch((error: Error) => {
+  process.stderr.write(`${error.message}\n`);
+  return 1;
+});

@@ -13,4 +13,36 @@ export const programs = [
     title: 'Device tree facts on the console',
     proves: 'The machine boots a guest in S-mode and hands it a device tree that names its devices.',
   },
+  {
+    name: 'dma',
+    title: 'NVMe and two NICs behind the IOMMU',
+    proves:
+      'A guest that knows only its device tree does DMA through its own IOMMU page tables, and a page taken away faults.',
+  },
+  {
+    name: 'irq',
+    title: 'Timer, IPI and MSI',
+    proves:
+      'The timer (stimecmp and SBI), an IPI to oneself and MSIs written to the IMSIC arrive, in the order of priority.',
+  },
+  {
+    name: 'crash',
+    title: 'A trap that nothing handles',
+    proves: 'A guest that crashes ends the run with its trap and registers shown.',
+  },
+  {
+    name: 'hang',
+    title: 'A loop that never ends',
+    proves: 'A guest that hangs is ended by a time or instruction limit.',
+  },
+  {
+    name: 'reset',
+    title: 'A request for a reset',
+    proves: 'A guest that asks for a reset ends the run with an exit code of its own.',
+  },
+  {
+    name: 'fail',
+    title: 'A failure with code 3',
+    proves: "A guest's own failure code reaches the user.",
+  },
 ] as const satisfies readonly GuestProgram[];
