@@ -73,6 +73,12 @@ const trace = v.object({
 export const machineSchema = v.object({
   image: v.optional(doc('bundled guest to boot', identifier())),
   kernel: v.optional(doc('ELF file to boot instead', path('the path of an ELF file'))),
+  cmdline: v.optional(
+    doc(
+      'arguments for the guest: /chosen bootargs of the device tree',
+      text({ max: 2048, what: 'up to 2048 printable ASCII characters', placeholder: 'text', pattern: /^[\x20-\x7e]+$/ }),
+    ),
+  ),
   memory: v.optional(doc('guest RAM', size({ min: 16 * MiB, max: 3072 * MiB, multiple: 2 * MiB })), 128 * MiB),
   smp: v.optional(doc('number of harts', integer({ min: 1, max: 8 })), 1),
   cpu: v.optional(doc('what the harts are like', cpu), {}),

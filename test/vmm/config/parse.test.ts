@@ -65,7 +65,7 @@ describe('configuration', () => {
     ['nothing', { memory: null }, 'memory: expected a size from 16M to 3G, a multiple of 2M (suffixes K, M, G), found nothing'],
     ['harts', { smp: 9 }, 'smp: expected a whole number from 1 to 8, found 9'],
     ['fraction', { smp: 1.5 }, 'smp: expected a whole number from 1 to 8, found 1.5'],
-    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, memory, smp, cpu, viommu, disks, nics, entry-mode, htif, no-reboot, timeout, max-instructions, seed, trace, log-level, found the key "memroy" (did you mean memory?)'],
+    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, cmdline, memory, smp, cpu, viommu, disks, nics, entry-mode, htif, no-reboot, timeout, max-instructions, seed, trace, log-level, found the key "memroy" (did you mean memory?)'],
     ['choice', { viommu: { model: 'risc' } }, 'viommu.model: expected riscv or none, found "risc" (did you mean riscv?)'],
     ['group', { viommu: 'riscv' }, 'viommu: expected a group of keys, found "riscv"'],
     ['list', { disks: { path: 'a' } }, 'disks: expected a list, found a group of keys'],

@@ -1,0 +1,40 @@
+import { configYaml } from '#vmm/config/yaml';
+import { jsonSchema } from '#vmm/config/keys';
+import { newCommand } from './command.ts';
+import { loadGuest } from './guests.ts';
+import { keyHelp, machineOptions, readMachine } from './options.ts';
+import { printJson, stderr, stdout } from './output.ts';
+
+function printCommand() {
+  const command = newCommand('print')
+    .description('print the whole machine, defaults filled in, as a configuration file')
+    .addHelpText('after', () => `\n${keyHelp()}`);
+  for (const option of machineOptions()) command.addOption(option);
+  return command.option('--json', 'as JSON instead of YAML').action((options) => {
+    const config = readMachine(options);
+    if (options.json) printJson(config);
+    else stdout.write(configYaml(config));
+  });
+}
+
+const checkCommand = () =>
+  newCommand('check')
+    .description('judge a configuration file: every problem with its line and column')
+    .argument('<file>', 'YAML or JSON')
+    .action((file) => {
+      const config = readMachine({ config: file });
+      if (config.image !== undefined) loadGuest(config);
+      stderr.line(`${file}: good`);
+    });
+
+const schemaCommand = () =>
+  newCommand('schema')
+    .description('print the JSON Schema of the configuration file')
+    .action(() => printJson(jsonSchema()));
+
+export const configCommand = () =>
+  newCommand('config')
+    .description('print, check or describe the configuration of a machine')
+    .addCommand(printCommand())
+    .addCommand(checkCommand())
+    .addCommand(schemaCommand());

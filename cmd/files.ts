@@ -1,0 +1,64 @@
+/** Files by their paths: every failure becomes one sentence that names the file. */
+import { closeSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { CommandError } from './exit.ts';
+
+/** errno → what to say, and whether the fault is the person's (usage) or the host's (resource). */
+const reasons: Readonly<Record<string, readonly [string, 'usage' | 'resource']>> = {
+  ENOENT: ['does not exist', 'usage'],
+  ENOTDIR: ['does not exist', 'usage'],
+  EISDIR: ['is a directory', 'usage'],
+  EACCES: ['may not be opened', 'resource'],
+  EPERM: ['may not be opened', 'resource'],
+  EROFS: ['is on a read-only file system', 'resource'],
+  ENOSPC: ['does not fit on its file system', 'resource'],
+  EMFILE: ['cannot be opened: too many open files', 'resource'],
+};
+
+/** The sentence for a failed file operation; errors that are not the file system's pass through. */
+export function fileError(error: unknown, path: string, what: string): unknown {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  if (error instanceof CommandError || code === undefined) return error;
+  const [reason, ending] = reasons[code] ?? [`cannot be used (${code})`, 'resource'];
+  return new CommandError(ending, `${path}: expected ${what}, but it ${reason}`);
+}
+
+export function readFile(path: string, what: string, maxBytes: number): Uint8Array {
+  try {
+    const bytes = statSync(path).size;
+    if (bytes > maxBytes)
+      throw new CommandError('usage', `${path}: expected ${what} of at most ${maxBytes} bytes, found ${bytes}`);
+    return readFileSync(path);
+  } catch (error) {
+    throw fileError(error, path, what);
+  }
+}
+
+/** A file that is written from its beginning, piece by piece. */
+export class OutputFile {
+  readonly path: string;
+  readonly #fd: number;
+  readonly #what: string;
+
+  constructor(path: string, what: string) {
+    this.path = path;
+    this.#what = what;
+    try {
+      this.#fd = openSync(path, 'w');
+    } catch (error) {
+      throw fileError(error, path, what);
+    }
+  }
+
+  readonly write = (text: string): void => {
+    const bytes = Buffer.from(text);
+    try {
+      for (let at = 0; at < bytes.length;) at += writeSync(this.#fd, bytes, at);
+    } catch (error) {
+      throw fileError(error, this.path, this.#what);
+    }
+  };
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
