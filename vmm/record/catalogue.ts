@@ -4,9 +4,13 @@ import { bdf, hex } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { busEvents } from '#vmm/bus/events';
 import { pciEvents } from '#vmm/bus/pci/events';
+import { irqEvents } from '#vmm/irq/events';
+import { nicEvents } from '#devices/nic/events';
+import { nvmeEvents } from '#devices/nvme/events';
+import { frontEndEvents } from '#iommufd/arch/riscv/events';
 import { formatBytes } from './bytes.ts';
 
-const tables: readonly EventTable[] = [busEvents, pciEvents];
+const tables: readonly EventTable[] = [frontEndEvents, nvmeEvents, nicEvents, pciEvents, irqEvents, busEvents];
 
 function merge(): ReadonlyMap<string, EventRow> {
   const rows = new Map<string, EventRow>();

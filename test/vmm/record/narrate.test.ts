@@ -1,0 +1,155 @@
+import { describe, expect, it } from 'vitest';
+import type { FieldValue } from '#vmm/base/events';
+import { catalogue, eventFilter, unknownGlobs } from '#vmm/record/catalogue';
+import { Narrator } from '#vmm/record/narrate';
+import { sums, tellings } from '#vmm/record/narration';
+import { LastEvents, textLine } from '#vmm/record/text';
+
+function story(tell: (narrator: Narrator, say: (text: string) => void) => void): string {
+  const lines: string[] = [];
+  const decoder = new TextDecoder();
+  const narrator = new Narrator(
+    (line) => lines.push(line),
+    (bytes) => decoder.decode(bytes, { stream: true }),
+  );
+  tell(narrator, (text) => narrator.console(new TextEncoder().encode(text)));
+  narrator.finish();
+  return lines.join('\n');
+}
+const event = (name: string, fields: Record<string, FieldValue>) => ({ time: 0, name, fields });
+
+describe('narration', () => {
+  it('tells each step, the first of each kind one by one, and the rest as sums', () => {
+    const told = story((narrator, say) => {
+      say('hello\nstep: read 8 MiB\n');
+      for (let i = 0; i < 1000; i++) {
+        const unit = i % 2 === 0 ? 'viommu0' : 'host0';
+        narrator.sink(event('iommu.command', { unit, command: 'IOTINVAL.VMA', operands: `iova=${i}`, outcome: 'ok' }));
+        narrator.sink(
+          event('nvme.command', {
+            device: 'nvme0',
+            sqid: 1,
+            cid: i,
+            name: i % 4 === 0 ? 'flush' : 'read',
+            nsid: 1,
+            cdw10: 0,
+            cdw12: 0,
+            status: 'ok',
+          }),
+        );
+        narrator.sink(event('nic.transmit', { device: 'net0', queue: 0, bytes: 1024 }));
+        narrator.sink(event('mmio.read', { region: 'uart', address: 0, bytes: 1, value: 0 }));
+      }
+      say('done\nst');
+      say('ep: look at a fault\n');
+      narrator.sink(
+        event('iommu.fault', {
+          unit: 'viommu0',
+          cause: 15,
+          name: 'write page fault',
+          rid: 8,
+          pasid: -1,
+          iova: 0x1000n,
+          iotval2: 0n,
+          recorded: 1,
+        }),
+      );
+      narrator.sink(event('nvme.warning', { device: 'nvme0', what: 'odd\u001b[31m' }));
+      say('passed');
+    });
+    expect(told).toBe(
+      `
+  │ hello
+▶ read 8 MiB
+    vIOMMU    IOTINVAL.VMA iova=0
+        host      IOTINVAL.VMA iova=1
+    vIOMMU    IOTINVAL.VMA iova=2
+        host      IOTINVAL.VMA iova=3
+  │ done
+    vIOMMU    … 498 more: IOTINVAL.VMA
+        host      … 498 more: IOTINVAL.VMA
+    device    nvme0: 1 000 commands (250 flush, 750 read)
+    device    net0: 1 000 frames sent, 1000.0 KiB
+▶ look at a fault
+    vIOMMU    fault: write page fault (cause 15) by 00:01.0 at IOVA 0x1000
+    device    ! nvme.warning device=nvme0 what=odd[31m
+  │ passed`.slice(1),
+    );
+  });
+
+  it('is bounded, whatever the guest does', () => {
+    const told = story((narrator, say) => {
+      for (let i = 0; i < 5000; i++) {
+        narrator.sink(
+          event('iommu.command', { unit: 'viommu0', command: `made up ${i}`, operands: '', outcome: 'illegal' }),
+        );
+        say('x'.repeat(100));
+      }
+    });
+    expect(told.length).toBeLessThan(1_200_000);
+  });
+
+  it('tells only events that exist, with fields that they have', () => {
+    const seen: string[] = [];
+    const fields = (name: string) =>
+      new Proxy<Record<string, FieldValue>>(
+        {},
+        {
+          get: (_, key) => {
+            if (typeof key === 'string' && !(key in catalogue.get(name)!.fields)) seen.push(`${name}: ${key}`);
+            return 1;
+          },
+        },
+      );
+    for (const name of [...Object.keys(tellings), ...Object.keys(sums)]) expect(catalogue.has(name), name).toBe(true);
+    for (const [name, telling] of Object.entries(tellings)) {
+      telling.say(fields(name));
+      telling.kind(fields(name));
+      if (typeof telling.layer === 'function') telling.layer(fields(name));
+    }
+    for (const [name, sum] of Object.entries(sums)) (sum.split?.(fields(name)), sum.bytes?.(fields(name)));
+    expect(seen).toEqual([]);
+  });
+});
+
+describe('catalogue', () => {
+  it('has a sentence and named fields for every event', () => {
+    expect(catalogue.size).toBeGreaterThan(30);
+    for (const [name, row] of catalogue) {
+      expect(name).toMatch(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/);
+      expect(row.doc, name).toMatch(/^[A-Z].*\.$/);
+    }
+  });
+
+  it('is filtered by globs', () => {
+    const matches = eventFilter(['nvme.*', 'iommu.fault', 'p?i.bar']);
+    expect([...catalogue.keys()].filter(matches)).toEqual(
+      [...catalogue.keys()].filter((name) => /^nvme\.|^iommu\.fault$|^pci\.bar$/.test(name)),
+    );
+    expect(matches('nvmeX')).toBe(false);
+    expect(unknownGlobs(['nvme.*', 'nvm.*', 'iommu.fault'])).toEqual(['nvm.*']);
+  });
+});
+
+describe('text', () => {
+  it('is one line an event', () => {
+    expect(
+      textLine({
+        time: 1_234_567,
+        name: 'pci.bar',
+        fields: { function: 8, name: 'nvme0', bar: 0, address: 0x4000_0000, bytes: 16384 },
+      }),
+    ).toBe(
+      '     1.234567 ms  pci.bar                function=00:01.0 name=nvme0 bar=0 address=0x40000000 bytes="16.0 KiB"',
+    );
+  });
+
+  it('remembers the last events in order', () => {
+    const last = new LastEvents(3);
+    expect(last.list()).toEqual([]);
+    for (let i = 0; i < 8; i++) {
+      last.sink(event('a.b', { i }));
+      expect(last.list().map((e) => e.fields['i'])).toEqual([i - 2, i - 1, i].filter((n) => n >= 0));
+    }
+  });
+});
