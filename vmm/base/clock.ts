@@ -15,18 +15,27 @@ export interface Scheduled {
  */
 export class Clock {
   #now = 0;
+  #lag: (() => number) | undefined;
   #order = 0;
   readonly #heap: Entry[] = [];
 
   /** Nanoseconds of virtual time. */
   get now(): number {
-    return this.#now;
+    return this.#lag ? this.#now + this.#lag() : this.#now;
+  }
+
+  /**
+   * While a hart runs ahead of the queue, what it does to devices happens later than the last `advance`: `lag` tells
+   * by how many ns. Undefined when it has stopped and its time is about to be advanced over.
+   */
+  runAhead(lag: (() => number) | undefined): void {
+    this.#lag = lag;
   }
 
   /** Runs `run` once, `delayNs` from now (0 = at the next advance, never synchronously). */
   schedule(delayNs: number, run: () => void): Scheduled {
     invariant(delayNs >= 0, `an event ${delayNs} ns in the past`);
-    const entry: Entry = { at: this.#now + delayNs, order: this.#order++, run };
+    const entry: Entry = { at: this.now + delayNs, order: this.#order++, run };
     this.#push(entry);
     return {
       cancel: () => {
@@ -39,7 +48,7 @@ export class Clock {
   untilNext(): number {
     this.#dropCancelled();
     const next = this.#heap[0];
-    return next ? Math.max(0, next.at - this.#now) : Infinity;
+    return next ? Math.max(0, next.at - this.now) : Infinity;
   }
 
   /** Moves time forward and runs what became due, each event at its own instant. */

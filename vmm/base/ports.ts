@@ -124,14 +124,50 @@ export interface PciFunction {
     readonly pbaBar: number;
     readonly pbaOffset: number;
   };
+  /** Also offers MSI, with 1, 2, 4, 8, 16 or 32 vectors. */
+  readonly msi?: { readonly vectors: number };
   /** True: function-level reset offered in the PCI Express capability. */
   readonly flr: boolean;
-  /** The bus hands the function its way to memory and its interrupt vectors (index = MSI-X vector), once. */
-  connect(port: DmaPort, vectors: readonly IrqLine[]): void;
+  /** Offers Address Translation Services: how many invalidations it can queue, 1 … 32. */
+  readonly ats?: { readonly invalidateQueueDepth: number };
+  /** Offers the Page Request Interface: how many page requests it can have outstanding. */
+  readonly pri?: { readonly capacity: number };
+  /** Offers PASIDs of up to `bits` bits (1 … 20). */
+  readonly pasid?: { readonly bits: number; readonly execute?: boolean; readonly privileged?: boolean };
+  /**
+   * The bus hands the function its way to memory, its interrupt vectors (index = MSI-X or MSI vector) and the
+   * status bits that only it knows, once.
+   */
+  connect(port: DmaPort, vectors: readonly IrqLine[], status: FunctionStatus): void;
   /** Power-on, function-level and bus reset. */
   reset(): void;
   /** Bus Master Enable changed: while false the function must not start a DMA. */
   busMaster(enabled: boolean): void;
+  /** The guest changed what the function may do of ATS, PRI and PASID. All off after a reset. */
+  translation?(enables: TranslationEnables): void;
+}
+
+/** The enable bits of the ATS, PRI and PASID capabilities. */
+export interface TranslationEnables {
+  readonly ats: boolean;
+  /** log2 bytes of the smallest range that a translation covers. */
+  readonly smallestTranslationShift: number;
+  readonly pri: boolean;
+  /** Page requests that the guest lets it have outstanding. */
+  readonly pageRequestAllocation: number;
+  readonly pasid: boolean;
+  readonly pasidExecute: boolean;
+  readonly pasidPrivileged: boolean;
+}
+
+/** Status bits in the configuration space that only the function can know. */
+export interface FunctionStatus {
+  /** A page request group was answered with Response Failure. */
+  pageResponseFailed(): void;
+  /** A response named a page request group that is not outstanding. */
+  unexpectedPageGroup(): void;
+  /** Non-posted requests have not been completed yet. */
+  transactionsPending(pending: boolean): void;
 }
 
 /** Where a host-physical MMIO page (an interrupt file) takes a 4-byte store. */

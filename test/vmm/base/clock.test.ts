@@ -27,3 +27,15 @@ it('forgets cancelled events and lets an event schedule another', () => {
   expect(ran).toEqual(['chained@10']);
   expect(clock.untilNext()).toBe(Infinity);
 });
+it('schedules from where a hart has run ahead to', () => {
+  const clock = new Clock();
+  const ran: number[] = [];
+  clock.runAhead(() => 30);
+  clock.schedule(10, () => ran.push(clock.now));
+  expect([clock.now, clock.untilNext()]).toEqual([30, 10]);
+  clock.runAhead(undefined);
+  clock.advance(39);
+  expect(ran).toEqual([]);
+  clock.advance(1);
+  expect(ran).toEqual([40]);
+});
