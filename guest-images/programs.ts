@@ -45,4 +45,20 @@ export const programs = [
     title: 'A failure with code 3',
     proves: "A guest's own failure code reaches the user.",
   },
+  {
+    name: 'hostile',
+    title: 'Nonsense in every register, queue and table',
+    proves:
+      'Garbage from the guest ends in the errors of the specifications, and the machine works properly afterwards.',
+  },
+  {
+    name: 'bench-int',
+    title: 'Benchmark: integer instructions',
+    proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',
+  },
+  {
+    name: 'bench-nvme',
+    title: 'Benchmark: NVMe reads',
+    proves: "How fast NVMe reads are through the IOMMU's page tables and past them.",
+  },
 ] as const satisfies readonly GuestProgram[];
