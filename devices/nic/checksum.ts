@@ -1,0 +1,49 @@
+/** Internet checksum (RFC 1071), Ethernet FCS, and the Toeplitz hash of receive side scaling. */
+
+/** One's complement sum of 16-bit big-endian words, not yet folded; an odd last byte counts as the high half. */
+export const addWords = (bytes: Uint8Array, first: number, end: number, seed: number): number => {
+  let sum = seed;
+  let i = first;
+  for (; i + 8 <= end; i += 8) {
+    sum += (bytes[i]! << 8) + bytes[i + 1]! + (bytes[i + 2]! << 8) + bytes[i + 3]!;
+    sum += (bytes[i + 4]! << 8) + bytes[i + 5]! + (bytes[i + 6]! << 8) + bytes[i + 7]!;
+  }
+  for (; i + 2 <= end; i += 2) sum += (bytes[i]! << 8) + bytes[i + 1]!;
+  if (i < end) sum += bytes[i]! << 8;
+  return sum;
+};
+
+/** Folds a sum (below 2^48) to 16 bits. */
+export const fold = (sum: number): number => {
+  let folded = sum;
+  while (folded > 0xffff) folded = (folded % 0x1_0000) + Math.floor(folded / 0x1_0000);
+  return folded;
+};
+
+const crcTable = new Uint32Array(256);
+for (let i = 0; i < 256; i++) {
+  let c = i;
+  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xedb8_8320 : c >>> 1;
+  crcTable[i] = c;
+}
+/** Frame check sequence (IEEE 802.3 §3.2.9) of the first `length` bytes, to be stored little-endian. */
+export const frameCheck = (bytes: Uint8Array, length: number): number => {
+  let crc = 0xffff_ffff;
+  for (let i = 0; i < length; i++) crc = crcTable[(crc ^ bytes[i]!) & 0xff]! ^ (crc >>> 8);
+  return ~crc >>> 0;
+};
+
+/** Toeplitz hash of `length` bytes under the 40-byte key held in registers, byte 0 in the low byte of the first. */
+export const toeplitz = (key: Uint32Array, keyAt: number, input: Uint8Array, length: number): number => {
+  const keyByte = (i: number): number => (key[keyAt + (i >>> 2)]! >>> ((i & 3) * 8)) & 0xff;
+  let window = ((keyByte(0) << 24) | (keyByte(1) << 16) | (keyByte(2) << 8) | keyByte(3)) >>> 0;
+  let hash = 0;
+  for (let i = 0; i < length; i++) {
+    const next = keyByte(i + 4);
+    for (let bit = 7; bit >= 0; bit--) {
+      if ((input[i]! >>> bit) & 1) hash ^= window;
+      window = (window << 1) | ((next >>> bit) & 1);
+    }
+  }
+  return hash >>> 0;
+};
