@@ -1,6 +1,7 @@
 // Writes nonsense wherever a guest can write, and then uses the same machine properly: the VMM must live, and must not
 // have been talked into anything. The disk is scratch: garbage commands may write to it.
 #include "clock.h"
+#include "crc32.h"
 #include "iommu.h"
 #include "machine.h"
 #include "pages.h"
@@ -10,6 +11,30 @@
 #define COUNT 1500u
 #define ROUNDS 12u
 #define ARENA_IOVA 0x4000000000ul
+
+#define WITNESSES 64u
+#define WITNESS 0xa7
+
+extern u8 _start[], __constant_end[];
+static u64 witness[WITNESSES];
+
+// What no garbage may change: the program's code and constants, and pages that no device was shown.
+static u32 bystanders(void) {
+  u32 crc = crc32(0, _start, (u64)(__constant_end - _start));
+  for (u32 i = 0; i < WITNESSES; i++) crc = crc32(crc, (u8 *)witness[i], PAGE_BYTES);
+  return crc;
+}
+
+static bool command_interrupt_came(void *context) { return iommu_command_interrupts() != (u32)(u64)context; }
+
+// An illegal command stops the command queue, which says so by its interrupt; the handler sets it going again.
+static void recover_from_illegal_command(void) {
+  step("give the IOMMU one illegal command and recover");
+  u64 before = iommu_command_interrupts();
+  iommu_command(0x3f, 0);
+  REQUIRE(wait_until(command_interrupt_came, (void *)before, 1000), "an illegal command raised no interrupt");
+  REQUIRE(iommu_fence(), "the command queue does not go on after an illegal command");
+}
 
 // Lets the function see the arena, and nothing else, when there is an IOMMU. Returns where it sees it.
 static u64 show_arena(struct dma_space *space, const struct pci_function *f) {
@@ -30,7 +55,10 @@ static void use_properly(void) {
     return;
   }
   step("bring up IOMMU and NVMe as they should be, and read");
-  if (iommu_present()) iommu_open();
+  if (iommu_present()) {
+    iommu_open();
+    recover_from_illegal_command();
+  }
   dma_space_open(&space, "nvme", f, 0x1000000000);
   const char *wrong = nvme_open(&nvme, f, &space, 1, false);
   REQUIRE(wrong == NULL, "%s", wrong);
@@ -45,6 +73,11 @@ static void use_properly(void) {
 void program(void) {
   machine_open();
   arena = pages_take_together(ARENA_PAGES);
+  for (u32 i = 0; i < WITNESSES; i++) {
+    witness[i] = page_take();
+    memset((void *)witness[i], WITNESS, PAGE_BYTES);
+  }
+  u32 innocent = bystanders();
   u32 count = (u32)argument("count", COUNT), rounds = (u32)argument("rounds", ROUNDS);
   REQUIRE(pci_open() > 0, "no PCI function was found");
   bool has_iommu = iommu_open();
@@ -80,5 +113,6 @@ void program(void) {
   u32 faults = 0;
   while (iommu_take_fault(&fault)) faults++;
   print("nonsense: accesses=%lu trapped=%lu faults=%u\n", accesses, trapped, faults);
+  REQUIRE(bystanders() == innocent, "memory changed that no device was shown");
   use_properly();
 }
