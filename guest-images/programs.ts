@@ -26,6 +26,11 @@ export const programs = [
       'The timer (stimecmp and SBI), an IPI to oneself and MSIs written to the IMSIC arrive, in the order of priority.',
   },
   {
+    name: 'smp',
+    title: 'All harts at once',
+    proves: 'Every hart starts by SBI HSM, shares memory by atomics, takes IPIs and MSIs, and stops; one hart will do.',
+  },
+  {
     name: 'crash',
     title: 'A trap that nothing handles',
     proves: 'A guest that crashes ends the run with its trap and registers shown.',

@@ -32,31 +32,50 @@ static void on_external(void) {
   }
 }
 
-// The position of this hart's S-level external interrupt (9) in interrupts-extended, or -1.
-static i32 file_index(dt_node node) {
-  u32 bytes, own = dt_u32(dt_hart_controller(hart_id), "phandle", 0);
+// The position of the hart's S-level external interrupt (9) in interrupts-extended, or -1.
+static i32 file_index(dt_node node, u64 hart) {
+  u32 bytes, own = dt_u32(dt_hart_controller(hart), "phandle", 0);
   const u8 *parents = dt_property(node, "interrupts-extended", &bytes);
   for (u32 i = 0; parents != NULL && (i + 1) * 8 <= bytes; i++)
     if (dt_cell(parents, 2 * i) == own && dt_cell(parents, 2 * i + 1) == INTERRUPT_EXTERNAL) return (i32)i;
   return -1;
 }
 
-bool imsic_open(void) {
-  if (!dt_hart_has(hart_id, "ssaia")) return false;
+u64 imsic_address_of(u64 hart) {
   for (dt_node node = dt_compatible(DT_NONE, "riscv,imsics"); node != DT_NONE;
        node = dt_compatible(node, "riscv,imsics")) {
-    i32 index = file_index(node);
+    i32 index = file_index(node, hart);
     u64 base;
     if (index < 0 || !dt_reg(node, 0, &base, NULL)) continue;
-    // Each hart has one page here, followed by its guest interrupt files.
-    file = base + ((u64)index * PAGE_BYTES << dt_u32(node, "riscv,guest-index-bits", 0));
     identities = MIN(dt_u32(node, "riscv,num-ids", 0), IDENTITIES - 1u);
-    write_indirect(EITHRESHOLD, 0);
-    write_indirect(EIDELIVERY, 1);
-    trap_on(INTERRUPT_EXTERNAL, on_external);
-    return true;
+    // Each hart has one page here, followed by its guest interrupt files.
+    return base + ((u64)index * PAGE_BYTES << dt_u32(node, "riscv,guest-index-bits", 0));
   }
-  return false;
+  return 0;
+}
+
+static void enable(u32 identity) {
+  csr_write(CSR_SISELECT, EIE0 + identity / 64 * 2);
+  csr_set(CSR_SIREG, 1ul << identity % 64);
+}
+
+static void switch_on(void) {
+  write_indirect(EITHRESHOLD, 0);
+  write_indirect(EIDELIVERY, 1);
+  trap_on(INTERRUPT_EXTERNAL, on_external);
+}
+
+bool imsic_open(void) {
+  if (!dt_hart_has(hart_id, "ssaia")) return false;
+  file = imsic_address_of(hart_id);
+  if (file == 0) return false;
+  switch_on();
+  return true;
+}
+
+void imsic_open_here(u32 identity) {
+  switch_on();
+  enable(identity);
 }
 
 u64 imsic_address(void) { return file; }
@@ -67,7 +86,6 @@ u32 imsic_take(void (*handler)(void *context), void *context) {
   u32 identity = ++taken;
   rows[identity].handler = handler;
   rows[identity].context = context;
-  csr_write(CSR_SISELECT, EIE0 + identity / 64 * 2);
-  csr_set(CSR_SIREG, 1ul << identity % 64);
+  enable(identity);
   return identity;
 }

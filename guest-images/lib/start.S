@@ -21,10 +21,39 @@ _start:
   addi t0, t0, 8
   j 1b
 2:
+  mv tp, a0
   call guest_start
 3:
   wfi
   j 3b
+
+// Where SBI HSM starts another hart: a0 = hart id, a1 = struct hart_start {stack top, function, its argument}.
+  .text
+  .balign 4
+  .globl hart_entry
+hart_entry:
+  .option push
+  .option norelax
+  la gp, __global_pointer$
+  .option pop
+  mv tp, a0
+  csrw sie, zero
+  csrci sstatus, 2
+  li t0, 1 << 13
+  csrs sstatus, t0
+  la t0, trap_entry
+  csrw stvec, t0
+  ld sp, 0(a1)
+  ld t0, 8(a1)
+  ld a0, 16(a1)
+  jalr t0
+  csrw sie, zero
+  li a7, 0x48534d             // SBI HSM hart_stop
+  li a6, 1
+  ecall
+4:
+  wfi
+  j 4b
 
 // Every trap saves x1..x31 and sepc in a struct trap_frame on the stack of the interrupted code.
   .text

@@ -40,6 +40,10 @@ describe.skipIf(missing !== undefined)('on QEMU', () => {
     expect(boot('irq').lines.at(-1)).toBe('passed');
   });
 
+  it('smp passes on three harts', () => {
+    expect(boot('smp', '-smp', '3').lines.at(-1)).toBe('passed');
+  });
+
   it('fail ends with its code', () => {
     const { status, lines } = boot('fail');
     expect(lines.at(-1)).toBe('failed: on purpose, with code 3');
