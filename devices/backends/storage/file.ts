@@ -1,0 +1,111 @@
+import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { type StorageBackend, StorageError, type StorageErrorKind } from '#vmm/base/ports';
+import { checkRange } from './memory.ts';
+
+/** What the system says → what the disk says; anything else is an I/O error. */
+const kinds: Readonly<Record<string, StorageErrorKind>> = {
+  ENOSPC: 'no-space',
+  EDQUOT: 'no-space',
+  EFBIG: 'no-space',
+  EROFS: 'read-only',
+  EACCES: 'read-only',
+  EPERM: 'read-only',
+};
+const failed = (what: string, path: string, error: unknown): StorageError => {
+  const code = (error as { code?: string }).code ?? 'unknown error';
+  return new StorageError(kinds[code] ?? 'io', `${what} ${path}: ${code}`);
+};
+
+const chunkBytes = 1 << 20;
+const zeroes = Buffer.alloc(chunkBytes);
+
+/** A raw disk image. Reads and writes go straight between the file and the memory that the caller hands in. */
+class FileStorage implements StorageBackend {
+  readonly bytes: number;
+  readonly readOnly: boolean;
+  readonly #path: string;
+  readonly #fd: number;
+
+  constructor(path: string, fd: number, bytes: number, readOnly: boolean) {
+    this.#path = path;
+    this.#fd = fd;
+    this.bytes = bytes;
+    this.readOnly = readOnly;
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    checkRange(this, offset, target.length);
+    let done = 0;
+    while (done < target.length) {
+      let count: number;
+      try {
+        count = readSync(this.#fd, target, done, target.length - done, offset + done);
+      } catch (error) {
+        throw failed('cannot read', this.#path, error);
+      }
+      // The file became shorter than it was when it was opened.
+      if (count === 0) throw new StorageError('io', `${this.#path} ends before byte ${offset + target.length}`);
+      done += count;
+    }
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    if (this.readOnly) throw new StorageError('read-only', `${this.#path} is open read-only`);
+    checkRange(this, offset, source.length);
+    try {
+      let done = 0;
+      while (done < source.length) done += writeSync(this.#fd, source, done, source.length - done, offset + done);
+    } catch (error) {
+      throw failed('cannot write', this.#path, error);
+    }
+  }
+
+  flush(): void {
+    if (this.readOnly) return;
+    try {
+      fdatasyncSync(this.#fd);
+    } catch (error) {
+      throw failed('cannot flush', this.#path, error);
+    }
+  }
+
+  /**
+   * Node offers no way to punch a hole, so zeroes are written, but only where the file does not read as zeroes already:
+   * holes stay holes. A range that reaches the end of the file is freed by shortening and lengthening it.
+   */
+  discard(offset: number, length: number): void {
+    if (this.readOnly) throw new StorageError('read-only', `${this.#path} is open read-only`);
+    checkRange(this, offset, length);
+    if (length === 0) return;
+    if (offset + length === this.bytes) {
+      try {
+        ftruncateSync(this.#fd, offset);
+        ftruncateSync(this.#fd, this.bytes);
+      } catch (error) {
+        throw failed('cannot discard in', this.#path, error);
+      }
+      return;
+    }
+    const found = Buffer.allocUnsafe(Math.min(chunkBytes, length));
+    for (let at = 0; at < length; at += chunkBytes) {
+      const part = found.subarray(0, Math.min(chunkBytes, length - at));
+      this.read(offset + at, part);
+      const blank = zeroes.subarray(0, part.length);
+      if (!part.equals(blank)) this.write(offset + at, blank);
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/**
+ * Opens a raw image, a regular file. Throws what node:fs throws where it cannot be opened.
+ * @param options.readOnly opens it so that nothing can be written
+ */
+export const fileStorage = (path: string, options: { readOnly?: boolean } = {}): StorageBackend => {
+  const readOnly = options.readOnly ?? false;
+  const fd = openSync(path, readOnly ? 'r' : 'r+');
+  return new FileStorage(path, fd, fstatSync(fd).size, readOnly);
+};

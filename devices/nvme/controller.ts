@@ -1,0 +1,284 @@
+import type { Clock, Scheduled } from '#vmm/base/clock';
+import type { Trace } from '#vmm/base/events';
+import { StorageError, type StorageErrorKind } from '#vmm/base/ports';
+import { type CommandRow, commandFor, effectsLog } from './commands.ts';
+import { Engine, held } from './engine.ts';
+import { FeatureValues } from './features.ts';
+import { asyncEventLimit } from './identify.ts';
+import { type ErrorEntry, Health } from './health.ts';
+import type { Namespace } from './namespaces.ts';
+import { parsePrp } from './prp.ts';
+import { type Command, CommandList } from './queues.ts';
+import { moreInLog, status, statusName } from './status.ts';
+import { type Dma, ScatterList } from './transfer.ts';
+
+/** Virtual latencies in ns from fetch to completion, and the width of the data path that all commands share. */
+export interface NvmeTiming {
+  readonly fetch: number;
+  readonly admin: number;
+  readonly read: number;
+  readonly write: number;
+  readonly flush: number;
+  /** From CC.EN to CSTS.RDY, and from CC.SHN to CSTS.SHST. */
+  readonly ready: number;
+  /** Bytes per ns (GB/s). */
+  readonly bandwidth: number;
+}
+export const defaultTiming: NvmeTiming = {
+  fetch: 200,
+  admin: 2000,
+  read: 10_000,
+  write: 10_000,
+  flush: 20_000,
+  ready: 10_000,
+  bandwidth: 4,
+};
+
+export interface ControllerSetup {
+  readonly name: string;
+  readonly serial: string;
+  readonly model: string;
+  readonly firmware: string;
+  /** I/O queue pairs offered. */
+  readonly ioQueues: number;
+  /** Largest data transfer: 2^mdts pages of 4 KiB. */
+  readonly mdts: number;
+  readonly timing: NvmeTiming;
+  readonly namespaces: readonly Namespace[];
+  /** CSTS.CFS. */
+  readonly onFatal: () => void;
+}
+
+/** Different warnings told; a guest cannot flood the trace. */
+const maxWarnings = 64;
+
+// prettier-ignore
+const storageStatus: Readonly<Record<StorageErrorKind, { read: number; write: number }>> = {
+  'read-only': { read: status.INTERNAL_ERROR,         write: status.NAMESPACE_WRITE_PROTECTED },
+  'no-space':  { read: status.INTERNAL_ERROR,         write: status.CAPACITY_EXCEEDED },
+  io:          { read: status.UNRECOVERED_READ_ERROR, write: status.WRITE_FAULT },
+  range:       { read: status.UNRECOVERED_READ_ERROR, write: status.WRITE_FAULT },
+};
+
+/** What commands work on: namespaces, features, logs, data transfer. The pipeline is the engine's. */
+export class Controller {
+  readonly setup: ControllerSetup;
+  readonly clock: Clock;
+  readonly trace: Trace;
+  readonly engine: Engine;
+  readonly features: FeatureValues;
+  readonly health: Health;
+  readonly list = new ScatterList();
+  /** Room for the small structures that commands carry. */
+  readonly scratch = new Uint8Array(4096);
+  /** CC.MPS as log2 bytes. */
+  pageShift = 12;
+  /** CC.IOSQES and CC.IOCQES allow I/O queues. */
+  areEntrySizesSet = false;
+  readonly #requests = new CommandList();
+  readonly #events: { type: number; info: number; logPage: number }[] = [];
+  /** Event types reported and not yet cleared, and the log page whose reading clears them. */
+  readonly #masked = new Map<number, number>();
+  #reportEvent: Scheduled | undefined;
+  readonly #warned = new Set<string>();
+
+  constructor(setup: ControllerSetup, clock: Clock, trace: Trace) {
+    this.setup = setup;
+    this.clock = clock;
+    this.trace = trace;
+    this.engine = new Engine(clock, this, setup.timing.fetch, setup.timing.bandwidth);
+    this.features = new FeatureValues(setup.ioQueues);
+    this.health = new Health(clock);
+  }
+
+  get dma(): Dma {
+    return this.engine.dma!;
+  }
+  /** Largest data transfer in bytes. */
+  get maxTransfer(): number {
+    return 4096 * 2 ** this.setup.mdts;
+  }
+
+  /** Controller-level reset (§7.3.2): what is in flight is gone, features return to their defaults. */
+  reset(): void {
+    for (let command = this.#requests.shift(); command; command = this.#requests.shift()) this.engine.release(command);
+    this.engine.reset();
+    this.features.reset();
+    this.#events.length = 0;
+    this.#masked.clear();
+    this.#reportEvent?.cancel();
+    this.#reportEvent = undefined;
+  }
+
+  namespace(nsid: number): Namespace | undefined {
+    return this.setup.namespaces[nsid - 1];
+  }
+
+  admit(command: Command): number {
+    const { timing } = this.setup;
+    const row = commandFor(command);
+    if (!row) return timing.admin;
+    if (row.data) {
+      const shift = this.namespace(command.nsid)?.blockShift ?? 9;
+      command.bytes = Math.min(((command.dw[12]! & 0xffff) + 1) * 2 ** shift, this.maxTransfer);
+    }
+    return timing[row.latency];
+  }
+
+  execute(command: Command): number {
+    const row = commandFor(command);
+    const outcome = row ? this.#run(row, command) : status.INVALID_OPCODE;
+    if (outcome === status.SUCCESS || outcome < 0) {
+      if (outcome >= 0 && this.trace.on) this.#show(command, row, outcome);
+      return outcome;
+    }
+    if (this.trace.on) this.#show(command, row, outcome);
+    const entry: ErrorEntry = {
+      sqid: command.queue.id,
+      cid: command.cid,
+      status: outcome,
+      nsid: command.nsid,
+      lba: row?.data ? (command.dw[11]! >>> 0) * 2 ** 32 + (command.dw[10]! >>> 0) : 0,
+    };
+    this.health.logError(entry);
+    return outcome | moreInLog;
+  }
+
+  #run(row: CommandRow, command: Command): number {
+    // Fused operations are not offered (Identify Controller, FUSES = 0).
+    if (command.dw[0]! & 0x300) return status.INVALID_FIELD;
+    try {
+      return row.run(this, command);
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      this.warn(`${row.name}: ${error.message}`);
+      const isWrite = row.latency !== 'read';
+      if (error.kind === 'io' || error.kind === 'range') this.health.mediaErrors++;
+      return storageStatus[error.kind][isWrite ? 'write' : 'read'];
+    }
+  }
+
+  #show(command: Command, row: CommandRow | undefined, outcome: number): void {
+    this.trace.emit('nvme.command', {
+      device: this.setup.name,
+      sqid: command.queue.id,
+      cid: command.cid,
+      name: row?.name ?? `opcode 0x${command.opcode.toString(16)}`,
+      nsid: command.nsid,
+      cdw10: command.dw[10]! >>> 0,
+      cdw12: command.dw[12]! >>> 0,
+      status: statusName(outcome),
+    });
+  }
+
+  completed(command: Command): void {
+    this.health.commands++;
+    if (command.queue.id !== 0) this.health.ioCommands++;
+  }
+
+  fatal(what: string, qid: number): void {
+    this.engine.halt();
+    this.setup.onFatal();
+    if (this.trace.on) this.trace.emit('nvme.fatal', { device: this.setup.name, what, qid });
+  }
+
+  /** Shutdown: what cannot be flushed is told, since nobody waits for a status. */
+  flushAll(): void {
+    for (const ns of this.setup.namespaces) {
+      try {
+        ns.backend.flush();
+      } catch (error) {
+        if (!(error instanceof StorageError)) throw error;
+        this.warn(`Flush at shutdown: ${error.message}`);
+      }
+    }
+  }
+
+  effectsLog(): Uint8Array {
+    return effectsLog();
+  }
+
+  /** One warning a kind. */
+  warn(what: string): void {
+    if (this.#warned.has(what) || this.#warned.size >= maxWarnings) return;
+    this.#warned.add(what);
+    if (this.trace.on) this.trace.emit('nvme.warning', { device: this.setup.name, what });
+  }
+
+  /** Fills `list` with where `length` bytes of the command's data lie. A status field. */
+  locate(command: Command, length: number): number {
+    this.list.clear(command.queue.pasid);
+    if (command.dw[0]! & 0xc000) return status.INVALID_FIELD;
+    return parsePrp(this.dma, this.list, command.dw, length, this.pageShift);
+  }
+
+  /** Controller → host, for admin data. */
+  send(command: Command, data: Uint8Array): number {
+    if (data.length === 0) return status.SUCCESS;
+    const located = this.locate(command, data.length);
+    return located === status.SUCCESS ? this.dma.scatter(this.list, data) : located;
+  }
+
+  /** Host → controller: the first `length` bytes (at most 4096) of `scratch`. */
+  receive(command: Command, length: number): number {
+    const located = this.locate(command, length);
+    return located === status.SUCCESS ? this.dma.gather(this.list, this.scratch) : located;
+  }
+
+  /** Asynchronous Event Request (§5.2). */
+  holdRequest(command: Command): number {
+    if (this.#requests.count > asyncEventLimit) return status.AER_LIMIT_EXCEEDED;
+    this.#requests.push(command);
+    this.#report();
+    return held;
+  }
+
+  /** Notes an event; it is reported when a request is outstanding and its type is not masked by an unread report. */
+  notify(type: number, info: number, logPage: number): void {
+    if (this.#events.some((event) => event.type === type && event.info === info)) return;
+    this.#events.push({ type, info, logPage });
+    if (this.trace.on) this.trace.emit('nvme.async-event', { device: this.setup.name, type, info, log_page: logPage });
+    this.reportLater();
+  }
+
+  /** Reports what can be reported, outside of whatever register access or bus event caused it. */
+  reportLater(): void {
+    if (this.#events.length === 0) return;
+    this.#reportEvent ??= this.clock.schedule(0, () => {
+      this.#reportEvent = undefined;
+      if (!this.engine.canMove()) return;
+      this.#report();
+      this.engine.signal();
+    });
+  }
+
+  /** Get Log Page without Retain Asynchronous Event clears the event (§5.14). */
+  clearEvents(logPage: number): void {
+    for (const [type, page] of this.#masked) if (page === logPage) this.#masked.delete(type);
+    this.#report();
+  }
+
+  #report(): void {
+    for (let i = 0; i < this.#events.length && this.#requests.count > 0;) {
+      const { type, info, logPage } = this.#events[i]!;
+      if (this.#masked.has(type)) {
+        i++;
+        continue;
+      }
+      this.#events.splice(i, 1);
+      this.#masked.set(type, logPage);
+      const command = this.#requests.shift()!;
+      command.result = type | (info << 8) | (logPage << 16);
+      this.engine.finish(command, status.SUCCESS);
+    }
+  }
+
+  /** Abort of an outstanding Asynchronous Event Request or of a command in the pipeline. */
+  abort(sqid: number, cid: number): boolean {
+    const request = this.#requests.find(sqid, cid);
+    if (!request) return this.engine.abort(sqid, cid);
+    this.#requests.remove(request);
+    this.engine.finish(request, status.ABORT_REQUESTED);
+    return true;
+  }
+}

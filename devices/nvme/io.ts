@@ -1,0 +1,130 @@
+import type { Controller } from './controller.ts';
+import { unfinished } from './engine.ts';
+import type { Namespace } from './namespaces.ts';
+import type { Command } from './queues.ts';
+import { status } from './status.ts';
+
+const broadcast = 0xffff_ffff;
+/** Bytes that a command without data transfer works through in one event. */
+const stepBytes = 1 << 20;
+/** Force Unit Access, dword 12. */
+const fua = 1 << 30;
+
+const firstBlock = (command: Command): number => (command.dw[11]! >>> 0) * 2 ** 32 + (command.dw[10]! >>> 0);
+const blockCount = (command: Command): number => (command.dw[12]! & 0xffff) + 1;
+
+/** Range against namespace; exact wherever the answer is "inside", since a disk has fewer than 2^53 blocks. */
+const isInside = (ns: Namespace, first: number, count: number): boolean => first + count <= ns.blocks;
+
+/** Finds the data and checks size and range: what Read, Write and Compare have in common. A status field. */
+const prepare = (c: Controller, command: Command, ns: Namespace): number => {
+  const count = blockCount(command);
+  const bytes = count * 2 ** ns.blockShift;
+  if (bytes > c.maxTransfer) return status.INVALID_FIELD;
+  if (!isInside(ns, firstBlock(command), count)) return status.LBA_OUT_OF_RANGE;
+  return c.locate(command, bytes);
+};
+
+/** Read (NVMe 1.4 §6.9). */
+export const read = (c: Controller, command: Command): number => {
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  const prepared = prepare(c, command, ns);
+  if (prepared !== status.SUCCESS) return prepared;
+  // Force Unit Access on a read: what is cached is written first (§6.9, figure 366).
+  if (command.dw[12]! & fua) ns.backend.flush();
+  const outcome = c.dma.fill(c.list, ns.backend, firstBlock(command) * 2 ** ns.blockShift);
+  if (outcome === status.SUCCESS) {
+    c.health.reads++;
+    c.health.bytesRead += c.list.bytes;
+  }
+  return outcome;
+};
+
+/** Write (§6.15). */
+export const write = (c: Controller, command: Command): number => {
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  if (ns.backend.readOnly) return status.NAMESPACE_WRITE_PROTECTED;
+  const prepared = prepare(c, command, ns);
+  if (prepared !== status.SUCCESS) return prepared;
+  const outcome = c.dma.drain(c.list, ns.backend, firstBlock(command) * 2 ** ns.blockShift);
+  if (outcome !== status.SUCCESS) return outcome;
+  if ((command.dw[12]! & fua) !== 0 || !c.features.isWriteCacheOn()) ns.backend.flush();
+  c.health.writes++;
+  c.health.bytesWritten += c.list.bytes;
+  return outcome;
+};
+
+/** Flush (§6.8): one namespace, or all of them. */
+export const flush = (c: Controller, command: Command): number => {
+  if (command.nsid === broadcast) {
+    for (const ns of c.setup.namespaces) ns.backend.flush();
+    return status.SUCCESS;
+  }
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  ns.backend.flush();
+  return status.SUCCESS;
+};
+
+let expected = new Uint8Array(65536);
+let found = new Uint8Array(65536);
+
+/** Compare (§6.6). */
+export const compare = (c: Controller, command: Command): number => {
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  const prepared = prepare(c, command, ns);
+  if (prepared !== status.SUCCESS) return prepared;
+  const { bytes } = c.list;
+  if (expected.length < bytes) {
+    expected = new Uint8Array(bytes);
+    found = new Uint8Array(bytes);
+  }
+  const gathered = c.dma.gather(c.list, expected);
+  if (gathered !== status.SUCCESS) return gathered;
+  ns.backend.read(firstBlock(command) * 2 ** ns.blockShift, found.subarray(0, bytes));
+  for (let i = 0; i < bytes; i++) if (expected[i] !== found[i]) return status.COMPARE_FAILURE;
+  return status.SUCCESS;
+};
+
+/** Bytes of the next step of a command that walks `total` bytes, and keeps its place in `progress`. */
+const nextStep = (command: Command, total: number): number => {
+  const length = Math.min(stepBytes, total - command.progress);
+  command.bytes = length;
+  return length;
+};
+
+/** Verify (§6.14): the blocks can be read; nothing is transferred. */
+export const verify = (c: Controller, command: Command): number => {
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  const count = blockCount(command);
+  if (!isInside(ns, firstBlock(command), count)) return status.LBA_OUT_OF_RANGE;
+  const total = count * 2 ** ns.blockShift;
+  const length = nextStep(command, total);
+  if (found.length < length) {
+    found = new Uint8Array(stepBytes);
+    expected = new Uint8Array(stepBytes);
+  }
+  ns.backend.read(firstBlock(command) * 2 ** ns.blockShift + command.progress, found.subarray(0, length));
+  command.progress += length;
+  return command.progress < total ? unfinished : status.SUCCESS;
+};
+
+/** Write Zeroes (§6.16). */
+export const writeZeroes = (c: Controller, command: Command): number => {
+  const ns = c.namespace(command.nsid);
+  if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  if (ns.backend.readOnly) return status.NAMESPACE_WRITE_PROTECTED;
+  const count = blockCount(command);
+  if (!isInside(ns, firstBlock(command), count)) return status.LBA_OUT_OF_RANGE;
+  const total = count * 2 ** ns.blockShift;
+  const length = nextStep(command, total);
+  ns.backend.discard(firstBlock(command) * 2 ** ns.blockShift + command.progress, length);
+  command.progress += length;
+  if (command.progress < total) return unfinished;
+  if ((command.dw[12]! & fua) !== 0 || !c.features.isWriteCacheOn()) ns.backend.flush();
+  return status.SUCCESS;
+};

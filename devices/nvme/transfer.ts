@@ -1,0 +1,153 @@
+import type { DmaPort, DmaResult, StorageBackend } from '#vmm/base/ports';
+import { noPasid } from '#vmm/base/ports';
+import { status } from './status.ts';
+
+/** Most pieces that one command's data may lie in. */
+const maxPieces = 1024;
+
+/** Where a command's data lies: ranges of device addresses in order; neighbours are merged. Reused by every command. */
+export class ScatterList {
+  readonly hi = new Uint32Array(maxPieces);
+  readonly lo = new Uint32Array(maxPieces);
+  readonly lengths = new Int32Array(maxPieces);
+  count = 0;
+  bytes = 0;
+  pasid = noPasid;
+  #nextHi = 0;
+  #nextLo = 0;
+
+  clear(pasid: number): void {
+    this.count = 0;
+    this.bytes = 0;
+    this.pasid = pasid;
+  }
+
+  /** False when the list is full. */
+  add(hi: number, lo: number, length: number): boolean {
+    if (this.count > 0 && hi === this.#nextHi && lo === this.#nextLo) this.lengths[this.count - 1]! += length;
+    else if (this.count === maxPieces) return false;
+    else {
+      this.hi[this.count] = hi;
+      this.lo[this.count] = lo;
+      this.lengths[this.count++] = length;
+    }
+    const end = lo + length;
+    this.#nextLo = end >>> 0;
+    this.#nextHi = end > 0xffff_ffff ? (hi + 1) >>> 0 : hi;
+    this.bytes += length;
+    return true;
+  }
+}
+
+/** The controller's DMA: small structures by value, data straight between the backend and the segments of host memory. */
+export class Dma {
+  readonly #port: DmaPort;
+  #memory: Uint8Array;
+  #view: DataView;
+
+  constructor(port: DmaPort) {
+    this.#port = port;
+    this.#memory = port.memory;
+    this.#view = new DataView(this.#memory.buffer, this.#memory.byteOffset, this.#memory.byteLength);
+  }
+
+  #viewNow(): DataView {
+    const memory = this.#port.memory;
+    if (memory !== this.#memory) {
+      this.#memory = memory;
+      this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    }
+    return this.#view;
+  }
+
+  /** Copies `length` bytes of memory to the start of `target`; false when the read faulted. */
+  load(hi: number, lo: number, target: Uint8Array, length: number, pasid: number): boolean {
+    const result = this.#port.read(hi, lo, length, pasid);
+    if (result.faults.length > 0) return false;
+    this.#gather(result, target, 0);
+    return true;
+  }
+
+  #gather(result: DmaResult, target: Uint8Array, at: number): void {
+    const memory = this.#port.memory;
+    for (let i = 0; i < result.count; i++) {
+      const from = result.offsets[i]!;
+      const length = result.lengths[i]!;
+      target.set(memory.subarray(from, from + length), at);
+      at += length;
+    }
+  }
+
+  /** Stores a completion entry of four dwords; false when the write faulted. */
+  storeEntry(hi: number, lo: number, dw0: number, dw2: number, dw3: number, pasid: number): boolean {
+    const result = this.#port.write(hi, lo, 16, pasid);
+    if (result.faults.length > 0 || result.lengths[0] !== 16) return false;
+    const view = this.#viewNow();
+    const at = result.offsets[0]!;
+    view.setInt32(at, dw0, true);
+    view.setInt32(at + 4, 0, true);
+    view.setInt32(at + 8, dw2, true);
+    view.setInt32(at + 12, dw3, true);
+    return true;
+  }
+
+  /** Copies `source` to the list's ranges. The list is at least as long. */
+  scatter(list: ScatterList, source: Uint8Array): number {
+    let at = 0;
+    for (let piece = 0; piece < list.count && at < source.length; piece++) {
+      const length = Math.min(list.lengths[piece]!, source.length - at);
+      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, length, list.pasid);
+      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const memory = this.#port.memory;
+      for (let i = 0; i < result.count; i++) {
+        memory.set(source.subarray(at, at + result.lengths[i]!), result.offsets[i]!);
+        at += result.lengths[i]!;
+      }
+    }
+    return status.SUCCESS;
+  }
+
+  /** Copies the list's ranges to `target`, which has room for them all. */
+  gather(list: ScatterList, target: Uint8Array): number {
+    let at = 0;
+    for (let piece = 0; piece < list.count; piece++) {
+      const result = this.#port.read(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
+      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      this.#gather(result, target, at);
+      at += list.lengths[piece]!;
+    }
+    return status.SUCCESS;
+  }
+
+  /** Backend → memory. Throws StorageError. */
+  fill(list: ScatterList, backend: StorageBackend, offset: number): number {
+    for (let piece = 0; piece < list.count; piece++) {
+      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
+      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const memory = this.#port.memory;
+      for (let i = 0; i < result.count; i++) {
+        const at = result.offsets[i]!;
+        const length = result.lengths[i]!;
+        backend.read(offset, memory.subarray(at, at + length));
+        offset += length;
+      }
+    }
+    return status.SUCCESS;
+  }
+
+  /** Memory → backend. Throws StorageError. */
+  drain(list: ScatterList, backend: StorageBackend, offset: number): number {
+    for (let piece = 0; piece < list.count; piece++) {
+      const result = this.#port.read(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
+      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const memory = this.#port.memory;
+      for (let i = 0; i < result.count; i++) {
+        const at = result.offsets[i]!;
+        const length = result.lengths[i]!;
+        backend.write(offset, memory.subarray(at, at + length));
+        offset += length;
+      }
+    }
+    return status.SUCCESS;
+  }
+}
