@@ -44,9 +44,9 @@ const disk = v.object({
 });
 
 const nic = v.object({
+  backend: v.optional(doc('what the other end of the wire is', choice(['hub', 'loopback', 'none'])), 'hub'),
   id: v.optional(doc('name in traces and tables (default net0, net1, …)', identifier())),
   mac: v.optional(doc('station address (default 52:54:00:12:34:56, counting up)', mac())),
-  backend: v.optional(doc('what the other end of the wire is', choice(['hub', 'loopback', 'none'])), 'hub'),
   hub: v.optional(doc('which hub, for backend=hub', identifier()), 'hub0'),
   iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
@@ -76,7 +76,12 @@ export const machineSchema = v.object({
   cmdline: v.optional(
     doc(
       'arguments for the guest: /chosen bootargs of the device tree',
-      text({ max: 2048, what: 'up to 2048 printable ASCII characters', placeholder: 'text', pattern: /^[\x20-\x7e]+$/ }),
+      text({
+        max: 2048,
+        what: 'up to 2048 printable ASCII characters',
+        placeholder: 'text',
+        pattern: /^[\x20-\x7e]+$/,
+      }),
     ),
   ),
   memory: v.optional(doc('guest RAM', size({ min: 16 * MiB, max: 3072 * MiB, multiple: 2 * MiB })), 128 * MiB),

@@ -71,7 +71,7 @@ describe('configuration', () => {
     ['list', { disks: { path: 'a' } }, 'disks: expected a list, found a group of keys'],
     ['item', { disks: ['a'] }, 'disks[0]: expected a group of keys, found "a"'],
     ['missing', { disks: [{}] }, 'disks[0].path: expected the path of a disk image, found nothing'],
-    ['nested key', { nics: [{ backend: 'hub', macc: '' }] }, 'nics[0].macc: expected one of the keys id, mac, backend, hub, iommu, address, found the key "macc" (did you mean mac?)'],
+    ['nested key', { nics: [{ backend: 'hub', macc: '' }] }, 'nics[0].macc: expected one of the keys backend, id, mac, hub, iommu, address, found the key "macc" (did you mean mac?)'],
     ['multicast', { nics: [{ mac: '01:00:00:00:00:01' }] }, 'nics[0].mac: expected the address of one station such as 52:54:00:12:34:56 (first octet even), found "01:00:00:00:00:01"'],
     ['both', { image: 'dma', kernel: 'a.elf' }, 'kernel: expected either image or kernel, found both'],
     ['address', { disks: [{ path: 'a', address: 4 }], nics: [{ address: '00:04.0' }] }, 'nics[0].address: expected a PCI device number that no other device has, found 4, which disks[0] has too'],

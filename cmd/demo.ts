@@ -1,0 +1,24 @@
+import { newCommand } from './command.ts';
+import { Argument } from '@commander-js/extra-typings';
+
+export const demoCommand = () =>
+  newCommand('demo')
+    .description('run a bundled guest and tell what happens: guest step → vIOMMU command → iommufd calls → hardware')
+    .addArgument(
+      new Argument('<demo>', 'dma: an NVMe disk and two network cards do DMA through the vIOMMU').choices(['dma']),
+    )
+    .addHelpText(
+      'before',
+      'Examples:\n  iommulab demo dma\n  iommulab demo dma --json\n  iommulab demo dma --disk disk.img --trace dma.jsonl -v\n',
+    )
+    .option('--disk <path>', 'use this image, made by an earlier --keep, instead of a new one')
+    .option('--keep', 'keep the new disk image and say where it is')
+    .option('--trace <file>', 'write every event as JSON lines')
+    .option('--seed <n>', 'seed of the disk’s content and of everything random')
+    .option('--timeout <time>', 'stop after this much wall time', '120s')
+    .option('--json', 'the story, the checks and the numbers as one JSON document')
+    .option('-v, --verbose', 'show every event on stderr')
+    .action(async (_, options) => {
+      const { demoDma } = await import('./demo-dma.ts');
+      process.exitCode = await demoDma(options);
+    });

@@ -1,0 +1,60 @@
+/** How the end of a run is told. */
+import { hex } from '#vmm/base/address';
+import { formatCount, formatTime } from '#vmm/record/bytes';
+import { exitCodes } from './exit.ts';
+import { stderr } from './output.ts';
+import type { Session } from './session.ts';
+
+/** `--json`: everything that the human report says. */
+export function resultData(session: Session): Record<string, unknown> {
+  const { result, ending } = session;
+  return {
+    outcome: ending,
+    exitCode: exitCodes[ending].code,
+    ...(result.code === undefined ? {} : { guestCode: result.code }),
+    ...(result.trap === undefined ? {} : { trap: result.trap, registers: session.machine.registers() }),
+    ...(ending === 'passed' ? {} : { lastEvents: session.lastEvents }),
+    stats: session.machine.stats(),
+    wallNs: Math.round(session.wallNs),
+    console: session.console,
+  };
+}
+
+/** Four registers a line. */
+function registerLines(registers: Readonly<Record<string, bigint>>): string[] {
+  const cells = Object.entries(registers).map(([name, value]) => `${name.padStart(5)} ${hex(value, 16)}`);
+  const lines: string[] = [];
+  for (let i = 0; i < cells.length; i += 4) lines.push(`  ${cells.slice(i, i + 4).join(' ')}`);
+  return lines;
+}
+
+const sentences: Readonly<Record<Session['ending'], (session: Session) => string>> = {
+  passed: () => 'the guest passed',
+  failed: ({ result }) => `the guest failed${result.code === undefined ? '' : ` with code ${result.code}`}`,
+  crashed: ({ result }) => `the guest crashed: ${result.trap ? trapText(result.trap) : 'no trap'}`,
+  timeout: () => 'the guest did not end within its time or instruction limit',
+  reset: () => 'the guest asked for a reset',
+  interrupted: () => 'interrupted',
+  usage: () => '',
+  resource: () => '',
+  bug: () => '',
+};
+
+const trapText = (trap: NonNullable<Session['result']['trap']>): string =>
+  `${trap.name} at pc ${hex(trap.pc)}, tval ${hex(trap.tval)}`;
+
+/** On stderr: one line, and for a guest that did not pass what a person needs to see why. */
+export function reportEnd(session: Session): void {
+  const { ending, result, wallNs } = session;
+  const { colors } = stderr;
+  const paint = ending === 'passed' ? colors.green : colors.red;
+  const cost = `${formatCount(result.instructions)} instructions, ${formatTime(result.virtualNs)} virtual, ${formatTime(wallNs)} wall`;
+  if (ending === 'crashed' || ending === 'timeout') {
+    stderr.line(colors.bold('registers'));
+    for (const line of registerLines(session.machine.registers())) stderr.line(line);
+    stderr.line(colors.bold('last events'));
+    for (const line of session.lastEvents) stderr.line(`  ${line}`);
+    if (session.lastEvents.length === 0) stderr.line('  none');
+  }
+  stderr.line(`${paint(sentences[ending](session))} (${cost})`);
+}

@@ -1,0 +1,34 @@
+import { newCommand } from './command.ts';
+import { exitCodes } from './exit.ts';
+import { guestKeys } from './guests.ts';
+import { keyHelp, machineOptions, readMachine } from './options.ts';
+import { prepare } from './prepare.ts';
+import { printJson, stderr, stdout } from './output.ts';
+
+export function runCommand() {
+  const command = newCommand('run')
+    .description('boot a bundled guest or an ELF file')
+    .argument('[guest]', 'name of a bundled guest (see iommulab images) or path of an ELF file')
+    .addHelpText(
+      'before',
+      'Examples:\n  iommulab run hello\n  iommulab run dma --disk disk.img --nic hub --nic hub\n  iommulab run ./my.elf --memory 256M --timeout 10s --trace t.jsonl\n  iommulab run --config vm.yaml\n',
+    )
+    .addHelpText('after', () => `\n${keyHelp()}`);
+  for (const option of machineOptions()) command.addOption(option);
+  return command
+    .option('--json', 'print the result as one JSON document; the console goes to stderr')
+    .option('-v, --verbose', 'show every event on stderr')
+    .action(async (guest, options) => {
+      const prepared = prepare(readMachine(options, guest === undefined ? {} : guestKeys(guest)));
+      const { runSession } = await import('./session.ts');
+      const { reportEnd, resultData } = await import('./report.ts');
+      const console = options.json ? stderr : stdout;
+      const session = await runSession(prepared, {
+        console: (bytes) => console.write(bytes),
+        verbose: options.verbose === true,
+      });
+      if (options.json) printJson(resultData(session));
+      reportEnd(session);
+      process.exitCode = exitCodes[session.ending].code;
+    });
+}

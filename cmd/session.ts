@@ -1,0 +1,118 @@
+/** One run, from a machine's configuration to its result. */
+import type { TraceSink } from '#vmm/base/events';
+import type { RunResult } from '#vmm/machine/machine';
+import { Machine } from '#vmm/machine/machine';
+import { eventFilter } from '#vmm/record/catalogue';
+import { JsonLines } from '#vmm/record/jsonl';
+import { LastEvents, textLine } from '#vmm/record/text';
+import type { Ending } from './exit.ts';
+import { OutputFile } from './files.ts';
+import { logEvents, openLog } from './logging.ts';
+import { stderr } from './output.ts';
+import type { Prepared } from './prepare.ts';
+import { openDisk } from './storage.ts';
+
+/** Instructions between two looks at the clock and at Ctrl-C: some 20 ms. */
+const sliceInstructions = 5_000_000;
+const rememberedEvents = 24;
+/** More console text than this is passed on but not kept. */
+const keptConsoleBytes = 16 << 20;
+
+export interface Watch {
+  /** Bytes of the guest's console, as they come. */
+  readonly console: (bytes: Uint8Array) => void;
+  /** Sees every event. */
+  readonly sink?: TraceSink;
+  /** Show every event on stderr. */
+  readonly verbose?: boolean;
+}
+
+export interface Session {
+  readonly ending: Ending;
+  readonly result: RunResult;
+  readonly machine: Machine;
+  /** All that the guest wrote to its console. */
+  readonly console: string;
+  readonly wallNs: number;
+  /** The end of the trace, for the report of a guest that did not end well. */
+  readonly lastEvents: readonly string[];
+}
+
+/** How a result of the machine ends the command. */
+const endings: Readonly<Record<RunResult['outcome'], Ending>> = {
+  passed: 'passed',
+  failed: 'failed',
+  crashed: 'crashed',
+  timeout: 'timeout',
+  limit: 'timeout',
+  reset: 'reset',
+};
+
+/** Ctrl-C once: stop at the next look, with everything written and closed; twice: at once. */
+function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void } {
+  let seen = false;
+  const handler = (): void => {
+    if (seen) process.exit(130);
+    seen = true;
+    stderr.line('stopping (Ctrl-C again: at once)');
+  };
+  process.on('SIGINT', handler);
+  return { seen: () => seen, end: () => void process.off('SIGINT', handler) };
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Boots the machine that `prepare` has judged and runs it to its end. */
+export async function runSession({ config, image }: Prepared, watch: Watch): Promise<Session> {
+  const kept: Uint8Array[] = [];
+  let keptBytes = 0;
+  const machine = Machine.create(config, {
+    image,
+    openDisk,
+    console: (bytes) => {
+      if (keptBytes < keptConsoleBytes) kept.push(bytes.slice());
+      keptBytes += bytes.length;
+      watch.console(bytes);
+    },
+    now: () => performance.now(),
+  });
+
+  const last = new LastEvents(rememberedEvents);
+  machine.trace.listen(last.sink);
+  const traceFile = config.trace.file === undefined ? undefined : new OutputFile(config.trace.file, 'a trace file');
+  const lines = traceFile && new JsonLines(traceFile.write, eventFilter(config.trace.events));
+  if (lines) machine.trace.listen(lines.sink);
+  if (watch.verbose) machine.trace.listen((event) => stderr.line(stderr.colors.dim(textLine(event))));
+  else machine.trace.listen(logEvents(openLog(config['log-level'])));
+  if (watch.sink) machine.trace.listen(watch.sink);
+
+  const interrupt = onInterrupt();
+  const start = performance.now();
+  const deadline = config.timeout === undefined ? Infinity : start + config.timeout * 1000;
+  let result: RunResult;
+  let stopped: Ending | undefined;
+  try {
+    for (;;) {
+      result = machine.run({ instructions: sliceInstructions });
+      if (result.outcome !== 'limit') break;
+      await nextTurn();
+      if (interrupt.seen()) stopped = 'interrupted';
+      else if (performance.now() >= deadline || result.instructions >= (config['max-instructions'] ?? Infinity))
+        stopped = 'timeout';
+      if (stopped !== undefined) break;
+    }
+  } finally {
+    interrupt.end();
+    lines?.flush();
+    traceFile?.close();
+    machine.close();
+  }
+  return {
+    ending: stopped ?? endings[result.outcome],
+    result,
+    machine,
+    console: new TextDecoder().decode(Buffer.concat(kept)),
+    wallNs: (performance.now() - start) * 1e6,
+    lastEvents: last.list().map(textLine),
+  };
+}
