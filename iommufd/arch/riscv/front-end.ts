@@ -391,15 +391,15 @@ export class FrontEnd implements MmioDevice {
       hooks.set(row.csr, this.#controlHook(queue));
     }
     hooks.set('ipsr', {
-      afterWrite: () => {
-        this.#interrupts.updateLevels();
-        this.#interrupts.updateWires();
-      },
+      legalise: (_next, old) => old,
+      afterWrite: (_next, _old, _row, written) => this.#interrupts.acknowledge(Number(written)),
     });
     hooks.set('icvec', {
-      legalise: (next) => {
+      legalise: (next, _old, _row, written, part) => {
         const field = (1n << BigInt(vectorBits)) - 1n;
-        let legal = next & (field | (field << 4n) | (field << 8n) | (field << 12n));
+        // Deviation: the custom half aliases the fields, as in the reference model and what was recorded from it.
+        let legal =
+          (part === 'high' ? written >> 32n : next) & (field | (field << 4n) | (field << 8n) | (field << 12n));
         if (!features.HPM) legal &= ~icvec.mask('pmiv');
         if (!features.ATS) legal &= ~icvec.mask('piv');
         return legal;

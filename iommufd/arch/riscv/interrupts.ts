@@ -32,6 +32,7 @@ export class Interrupts {
   readonly #unit: string;
   /** Vectors with a message that a mask bit holds back. */
   #held = 0;
+  #releasing = -1;
   #wires = 0;
   /** An MSI's write met an access fault; the owner reports cause 273. */
   onMessageFault: (address: bigint) => void = () => {};
@@ -66,7 +67,7 @@ export class Interrupts {
         message: wired ? 'wire' : `0x${this.#registers.get64(msiConfigOffset(vector)).toString(16)}`,
       });
     if (wired) this.updateWires();
-    else if (words[(msiConfigOffset(vector) + 12) >>> 2]! & 1) this.#held |= 1 << vector;
+    else if (vector === this.#releasing || words[(msiConfigOffset(vector) + 12) >>> 2]! & 1) this.#held |= 1 << vector;
     else this.#send(vector);
   }
 
@@ -79,11 +80,25 @@ export class Interrupts {
     }
   }
 
+  /** Software wrote ones to ipsr: the bits go one by one, and each is set again while its condition holds (§5.18). */
+  acknowledge(bits: number): void {
+    const words = this.#registers.words;
+    for (const [cause, row] of Object.entries(causes) as [InterruptCause, (typeof causes)[InterruptCause]][]) {
+      if (!(bits & row.pending)) continue;
+      words[offsets.ipsr >>> 2]! &= ~row.pending;
+      if (row.csr >= 0 && words[row.csr >>> 2]! & row.level) this.pend(cause);
+    }
+    this.updateWires();
+  }
+
   /** A vector's mask bit was cleared: its held message goes out (§5.29). */
   unmasked(vector: number): void {
     if (!(this.#held & (1 << vector))) return;
-    this.#held &= ~(1 << vector);
+    // One pending bit a vector: a cause that comes up during the release shares its message.
+    this.#releasing = vector;
     this.#send(vector);
+    this.#releasing = -1;
+    this.#held &= ~(1 << vector);
   }
 
   /** Drives every wire to the OR of the causes mapped to it. */

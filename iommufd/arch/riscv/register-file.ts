@@ -3,10 +3,13 @@ import type { Trace } from '#vmm/base/events';
 import type { AccessBytes } from '#vmm/base/ports';
 import { type Capabilities, registerFile, registerPageBytes, type RegisterRow } from './registers.ts';
 
+/** Which part of a register a store reached. */
+type WrittenPart = 'all' | 'low' | 'high';
+
 /** What a register's owner does with a write, beyond the declared access of its fields. */
 export interface WriteHook {
   /** Turns the value that the fields' access rules give into a legal one; undefined drops the write. */
-  legalise?(next: bigint, old: bigint, row: RegisterRow): bigint | undefined;
+  legalise?(next: bigint, old: bigint, row: RegisterRow, written: bigint, part: WrittenPart): bigint | undefined;
   afterWrite?(next: bigint, old: bigint, row: RegisterRow, written: bigint): void;
 }
 
@@ -74,7 +77,8 @@ export class RegisterFile {
       written = offset & 4 ? (old & 0xffff_ffffn) | (written << 32n) : (old & ~0xffff_ffffn) | written;
     const hook = this.#hooks.get(row.name);
     let next: bigint | undefined = row.register.write(old, written);
-    if (hook?.legalise) next = hook.legalise(next, old, row);
+    const part = !wide || bytes === 8 ? 'all' : offset & 4 ? 'high' : 'low';
+    if (hook?.legalise) next = hook.legalise(next, old, row, written, part);
     if (next === undefined) return;
     this.#put(row, next);
     if (this.#trace.on)
