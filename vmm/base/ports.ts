@@ -138,7 +138,7 @@ export interface PciFunction {
    * The bus hands the function its way to memory, its interrupt vectors (index = MSI-X or MSI vector) and the
    * status bits that only it knows, once.
    */
-  connect(port: DmaPort, vectors: readonly IrqLine[], status: FunctionStatus): void;
+  connect(port: DmaPort, vectors: readonly IrqLine[], status?: FunctionStatus): void;
   /** Power-on, function-level and bus reset. */
   reset(): void;
   /** Bus Master Enable changed: while false the function must not start a DMA. */

@@ -1,41 +1,8 @@
 import { register } from '#vmm/base/bits';
-import { invariant } from '#vmm/base/invariant';
-import { type ConfigRow, type ConfigSpace, row } from './config-space.ts';
-
-/** One capability structure: where its registers lie, and what they hold after a reset. */
-export interface Capability {
-  readonly name: string;
-  readonly id: number;
-  /** Extended capabilities live from 0x100 on, with a version. */
-  readonly extended?: { readonly version: number };
-  readonly bytes: number;
-  /** Offsets from the start of the capability, without its header. */
-  readonly registers: readonly ConfigRow[];
-}
-
-/** A capability as one function has it. */
-export interface CapabilityUse {
-  readonly capability: Capability;
-  /** Reset values by register name; absent = 0. */
-  readonly reset?: Readonly<Record<string, number>>;
-}
+import type { Capability } from './capability-list.ts';
+import { type ConfigRow, row } from './config-space.ts';
 
 const spec = (section: string): string => `PCI Express Base 6.0 §${section}`;
-
-const capabilityHeader = register({
-  width: 16,
-  spec: spec('7.5.3.1'),
-  fields: { capability_id: { bits: [7, 0], access: 'ro' }, next: { bits: [15, 8], access: 'ro' } },
-});
-const extendedHeader = register({
-  width: 32,
-  spec: spec('7.6.3'),
-  fields: {
-    capability_id: { bits: [15, 0], access: 'ro' },
-    version: { bits: [19, 16], access: 'ro' },
-    next: { bits: [31, 20], access: 'ro' },
-  },
-});
 
 const powerManagementCapabilities = register({
   width: 16,
@@ -92,6 +59,41 @@ export const msixCapability: Capability = {
     row('msix_control', 0x02, msixControl),
     row('msix_table', 0x04, msixPlace),
     row('msix_pba', 0x08, msixPlace),
+  ],
+};
+
+const msiControl = register({
+  width: 16,
+  spec: spec('7.7.1.2'),
+  fields: {
+    enable: { bits: 0 },
+    multiple_message_capable: { bits: [3, 1], access: 'ro', doc: 'log2 vectors' },
+    multiple_message_enable: { bits: [6, 4], doc: 'log2 vectors' },
+    address_64: { bits: 7, access: 'ro' },
+    per_vector_masking: { bits: 8, access: 'ro' },
+  },
+});
+const msiAddress = register({ width: 32, spec: spec('7.7.1.3'), fields: { address: { bits: [31, 2] } } });
+const msiAddressHigh = register({ width: 32, spec: spec('7.7.1.4'), fields: { address: { bits: [31, 0] } } });
+const msiData = register({ width: 16, spec: spec('7.7.1.5'), fields: { data: { bits: [15, 0] } } });
+const msiMask = register({ width: 32, spec: spec('7.7.1.7'), fields: { mask: { bits: [31, 0] } } });
+const msiPending = register({
+  width: 32,
+  spec: spec('7.7.1.8'),
+  fields: { pending: { bits: [31, 0], access: 'ro' } },
+});
+
+export const msiCapability: Capability = {
+  name: 'MSI',
+  id: 0x05,
+  bytes: 0x18,
+  registers: [
+    row('msi_control', 0x02, msiControl),
+    row('msi_address', 0x04, msiAddress),
+    row('msi_address_high', 0x08, msiAddressHigh),
+    row('msi_data', 0x0c, msiData),
+    row('msi_mask', 0x10, msiMask),
+    row('msi_pending', 0x14, msiPending),
   ],
 };
 
@@ -164,52 +166,80 @@ const deviceControl2 = register({
   fields: { completion_timeout_value: { bits: [3, 0] }, completion_timeout_disable: { bits: 4 } },
 });
 
+/** Device/Port Type of the PCI Express capability. */
 export const devicePortTypes = { endpoint: 0, rootPort: 4, rootComplexIntegratedEndpoint: 9 } as const;
+export type DevicePortType = keyof typeof devicePortTypes;
 
-export const expressCapability: Capability = {
+const linkCapabilities = register({
+  width: 32,
+  spec: spec('7.5.3.6'),
+  fields: {
+    max_link_speed: { bits: [3, 0], access: 'ro', values: { 1: '2.5 GT/s' } },
+    maximum_link_width: { bits: [9, 4], access: 'ro' },
+    data_link_layer_active_reporting_capable: { bits: 20, access: 'ro' },
+    port_number: { bits: [31, 24], access: 'ro' },
+  },
+});
+const linkControl = register({
+  width: 16,
+  spec: spec('7.5.3.7'),
+  fields: { aspm_control: { bits: [1, 0] }, rcb: { bits: 3 }, common_clock: { bits: 6 }, extended_synch: { bits: 7 } },
+});
+const linkStatus = register({
+  width: 16,
+  spec: spec('7.5.3.8'),
+  fields: {
+    current_link_speed: { bits: [3, 0], access: 'ro' },
+    negotiated_link_width: { bits: [9, 4], access: 'ro' },
+    data_link_layer_link_active: { bits: 13, access: 'ro' },
+  },
+});
+const rootControl = register({
+  width: 16,
+  spec: spec('7.5.3.12'),
+  fields: {
+    system_error_on_correctable: { bits: 0 },
+    system_error_on_non_fatal: { bits: 1 },
+    system_error_on_fatal: { bits: 2 },
+    pme_interrupt_enable: { bits: 3 },
+  },
+});
+const linkCapabilities2 = register({
+  width: 32,
+  spec: spec('7.5.3.18'),
+  fields: { supported_link_speeds: { bits: [7, 1], access: 'ro' } },
+});
+
+const expressRows: readonly ConfigRow[] = [
+  row('pcie_capabilities', 0x02, expressCapabilities),
+  row('device_capabilities', 0x04, deviceCapabilities),
+  row('device_control', 0x08, deviceControl),
+  row('device_status', 0x0a, deviceStatus),
+  row('device_capabilities_2', 0x24, deviceCapabilities2),
+  row('device_control_2', 0x28, deviceControl2),
+];
+const linkRows: readonly ConfigRow[] = [
+  row('link_capabilities', 0x0c, linkCapabilities),
+  row('link_control', 0x10, linkControl),
+  row('link_status', 0x12, linkStatus),
+  row('link_capabilities_2', 0x2c, linkCapabilities2),
+];
+
+const express = (...registers: ConfigRow[]): Capability => ({
   name: 'PCI Express',
   id: 0x10,
   bytes: 0x3c,
-  registers: [
-    row('pcie_capabilities', 0x02, expressCapabilities),
-    row('device_capabilities', 0x04, deviceCapabilities),
-    row('device_control', 0x08, deviceControl),
-    row('device_status', 0x0a, deviceStatus),
-    row('device_capabilities_2', 0x24, deviceCapabilities2),
-    row('device_control_2', 0x28, deviceControl2),
-  ],
+  registers,
+});
+/** Which registers exist depends on the type: integrated endpoints have no link, only root ports root control. */
+export const expressCapability: Readonly<Record<DevicePortType, Capability>> = {
+  endpoint: express(...expressRows, ...linkRows),
+  rootPort: express(...expressRows, ...linkRows, row('root_control', 0x1c, rootControl)),
+  rootComplexIntegratedEndpoint: express(...expressRows),
 };
-
-const firstCapability = 0x40;
-const firstExtended = 0x100;
-
-/**
- * Lays the capabilities out in the order given, chained by their headers; the rows of the common header must be
- * placed already.
- */
-export function placeCapabilities(space: ConfigSpace, uses: readonly CapabilityUse[]): void {
-  const plain = uses.filter(({ capability }) => !capability.extended);
-  const extended = uses.filter(({ capability }) => capability.extended);
-  let at = firstCapability;
-  plain.forEach(({ capability, reset }, index) => {
-    const end = at + Math.ceil(capability.bytes / 4) * 4;
-    invariant(end <= firstExtended, `no room for the ${capability.name} capability`);
-    if (index === 0) {
-      space.setReset('cap_pointer', at);
-      space.setReset('status', space.get('status') | (1 << 4));
-    }
-    const next = index + 1 < plain.length ? end : 0;
-    space.place(row(`${capability.name} header`, 0, capabilityHeader), at, capability.id | (next << 8));
-    for (const entry of capability.registers) space.place(entry, at, reset?.[entry.name] ?? 0);
-    at = end;
-  });
-  at = firstExtended;
-  extended.forEach(({ capability, reset }, index) => {
-    const end = at + Math.ceil(capability.bytes / 4) * 4;
-    const next = index + 1 < extended.length ? end : 0;
-    const header = (capability.id | (capability.extended!.version << 16) | (next << 20)) >>> 0;
-    space.place(row(`${capability.name} header`, 0, extendedHeader), at, header);
-    for (const entry of capability.registers) space.place(entry, at, reset?.[entry.name] ?? 0);
-    at = end;
-  });
-}
+/** A link of one lane at 2.5 GT/s that is up; its speed limits nothing. */
+export const linkReset = {
+  link_capabilities: 1 | (1 << 4) | (1 << 20),
+  link_status: 1 | (1 << 4) | (1 << 13),
+  link_capabilities_2: 1 << 1,
+} as const;

@@ -100,11 +100,6 @@ export class ConfigSpace {
     this.#store(placed, value);
   }
 
-  /** Offset of a register, for capability pointers. */
-  offset(name: string): number {
-    return this.#find(name).at;
-  }
-
   /** Every register back to its reset value. No hook runs. */
   reset(): void {
     for (const placed of this.#placed) this.#store(placed, placed.reset);

@@ -1,74 +1,106 @@
-import { bdf, type Rid, wide } from '#vmm/base/address';
+import { type Rid, wide } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
-import type { BarSpec, DmaPort, MmioDevice, PciFunction } from '#vmm/base/ports';
-import {
-  type CapabilityUse,
-  devicePortTypes,
-  expressCapability,
-  initiateFlr,
-  maxPayloadField,
-  msixCapability,
-  msixControlBits,
-  placeCapabilities,
-  powerManagement,
-} from './capabilities.ts';
+import type { BarSpec, DmaPort, FunctionStatus, IrqLine, MmioDevice, PciFunction } from '#vmm/base/ports';
+import { type DevicePortType, initiateFlr, maxPayloadField, msixControlBits } from './capabilities.ts';
+import { type PlacedCapability, placeCapabilities } from './capability-list.ts';
 import { ConfigSpace } from './config-space.ts';
+import { priStatusBits } from './extended-capabilities.ts';
 import { GatedPort } from './gate.ts';
-import { barRows, commandBits, commonHeader, type0Header } from './header.ts';
+import { barRows, commandBits, commonHeader, type0Header, type1Header, type1Reset } from './header.ts';
+import { Msi } from './msi.ts';
 import { Msix, MsixBar } from './msix.ts';
+import { offeredCapabilities } from './offered.ts';
 import type { DecodedBar } from './routes.ts';
+import { Translation } from './translation.ts';
+
+export type AddressSpace = 'memory' | 'io';
+
+/** What lets a function's requests through on their way up. */
+export interface Upstream {
+  readonly isMastering: boolean;
+}
+
+export interface SlotOptions {
+  readonly rid: Rid;
+  readonly function: PciFunction;
+  /** A host bridge is a conventional function: it has no capabilities. */
+  readonly type: DevicePortType | 'hostBridge';
+  readonly port: DmaPort;
+  readonly trace: Trace;
+  /** What the function decodes may have changed. */
+  readonly decodeChanged: () => void;
+  readonly upstream?: Upstream;
+}
 
 /** Highest address a BAR can hold and still be compared exactly; nothing decodes above it. */
 const highestAddressHigh = 0x20_0000;
+const transactionsPendingBit = 1 << 5;
 
 /** A PCI function on the bus: its configuration space, and what a store to it sets in motion. */
-export class PciSlot {
-  readonly rid: Rid;
+export class PciSlot implements Upstream {
+  /** Changes where the guest numbers the buses of a function behind a bridge. */
+  rid: Rid;
   readonly function: PciFunction;
   readonly config = new ConfigSpace();
+  readonly capabilities: readonly PlacedCapability[];
   readonly #port: GatedPort;
   readonly #msix: Msix | undefined;
+  readonly #msi: Msi | undefined;
+  readonly #translation: Translation;
   readonly #bars: readonly { readonly spec: BarSpec; readonly device: MmioDevice | undefined }[];
   readonly #trace: Trace;
   readonly #decodeChanged: () => void;
+  readonly #upstream: Upstream | undefined;
   #mastering = false;
 
-  constructor(rid: Rid, fn: PciFunction, port: DmaPort, trace: Trace, decodeChanged: () => void) {
+  constructor({ rid, function: fn, type, port, trace, decodeChanged, upstream }: SlotOptions) {
     this.rid = rid;
     this.function = fn;
     this.#trace = trace;
     this.#decodeChanged = decodeChanged;
+    this.#upstream = upstream;
     this.#port = new GatedPort(port);
-    if (fn.msix)
-      this.#msix = new Msix(fn.msix.vectors, (vector, hi, lo, data) => this.#sendMessage(vector, hi, lo, data));
+    const send = (vector: number, hi: number, lo: number, data: number): boolean =>
+      this.#sendMessage(vector, hi, lo, data);
+    if (fn.msix) this.#msix = new Msix(fn.msix.vectors, send);
     this.#bars = fn.bars.map((spec) => ({ spec, device: this.#barDevice(spec) }));
-    this.#placeHeader();
-    placeCapabilities(this.config, this.#capabilities());
+    this.#placeHeader(type === 'rootPort');
+    this.capabilities = placeCapabilities(this.config, type === 'hostBridge' ? [] : offeredCapabilities(fn, type));
+    if (fn.msi) this.#msi = new Msi(fn.msi.vectors, this.config, send);
+    this.#translation = new Translation(this.config, fn, ({ pasid }) => void (this.#port.allowsPasid = pasid));
     this.#placeHooks();
-    fn.connect(this.#port, this.#msix?.lines ?? []);
+    fn.connect(this.#port, this.#lines(), this.#status());
+  }
+
+  /** Bus Master Enable and D0, here and above. */
+  get isMastering(): boolean {
+    return this.#mastering;
+  }
+
+  /** D0. */
+  get isOn(): boolean {
+    return !this.config.has('pm_control') || (this.config.get('pm_control') & 3) === 0;
+  }
+
+  /** Whether it answers, and a bridge forwards, requests in this space. */
+  decodes(space: AddressSpace): boolean {
+    const enable = space === 'memory' ? commandBits.memorySpace : commandBits.ioSpace;
+    return (this.config.get('command') & enable) !== 0 && this.isOn;
   }
 
   /** The BARs that answer now, by ascending index. */
-  decoded(space: 'memory' | 'io'): DecodedBar[] {
-    const enable = space === 'memory' ? commandBits.memorySpace : commandBits.ioSpace;
-    if ((this.config.get('command') & enable) === 0 || !this.#isOn) return [];
+  decoded(space: AddressSpace): DecodedBar[] {
+    if (!this.decodes(space)) return [];
     const decoded: DecodedBar[] = [];
     for (const { spec, device } of this.#bars) {
       if (!device || (spec.kind === 'io') !== (space === 'io')) continue;
-      const address = this.barAddress(spec);
-      if (address !== undefined)
-        decoded.push({ name: `${this.function.name}.bar${spec.index}`, address, bytes: spec.bytes, device });
+      const address = this.#barAddress(spec);
+      if (address === undefined) continue;
+      const name = `${this.function.name}.bar${spec.index}`;
+      decoded.push({ name, index: spec.index, address, bytes: spec.bytes, device });
     }
     return decoded;
-  }
-
-  /** What the guest put into a BAR; undefined for addresses beyond 2^53. */
-  barAddress({ index, kind }: BarSpec): number | undefined {
-    const low = this.config.get(`bar${index}`);
-    if (kind === 'io') return low - (low & 3);
-    const high = kind === 'memory64' ? this.config.get(`bar${index}_high`) : 0;
-    return high < highestAddressHigh ? high * 2 ** 32 + (low - (low & 15)) : undefined;
   }
 
   /** Power-on state, as after a machine or hot reset. */
@@ -76,13 +108,32 @@ export class PciSlot {
     this.config.reset();
     this.#msix?.reset();
     // Before the function's own reset, so that it starts with its DMA forbidden.
-    this.#applyMastering();
+    this.applyMastering();
+    this.#translation.apply();
     this.function.reset();
     this.#decodeChanged();
   }
 
-  get #isOn(): boolean {
-    return (this.config.get('pm_control') & 3) === 0;
+  /** Looks again at whether requests may leave, here or above. */
+  applyMastering(): void {
+    const isEnabled = (this.config.get('command') & commandBits.busMaster) !== 0;
+    const now = isEnabled && this.isOn && (this.#upstream?.isMastering ?? true);
+    this.#port.isOpen = now;
+    if (now !== this.#mastering) {
+      this.#mastering = now;
+      this.#tell('pci.bus-master', { enabled: now ? 1 : 0 });
+      this.function.busMaster(now);
+    }
+    this.#applyMsix();
+    this.#msi?.allow(now);
+  }
+
+  /** What the guest put into a BAR; undefined for addresses beyond 2^53. */
+  #barAddress({ index, kind }: BarSpec): number | undefined {
+    const low = this.config.get(`bar${index}`);
+    if (kind === 'io') return low - (low & 3);
+    const high = kind === 'memory64' ? this.config.get(`bar${index}_high`) : 0;
+    return high < highestAddressHigh ? high * 2 ** 32 + (low - (low & 15)) : undefined;
   }
 
   #barDevice(spec: BarSpec): MmioDevice | undefined {
@@ -103,7 +154,7 @@ export class PciSlot {
     });
   }
 
-  #placeHeader(): void {
+  #placeHeader(isBridge: boolean): void {
     const fn = this.function;
     const reset: Record<string, number> = {
       vendor_id: fn.vendorId,
@@ -112,48 +163,21 @@ export class PciSlot {
       prog_if: fn.classCode & 0xff,
       subclass: (fn.classCode >>> 8) & 0xff,
       base_class: (fn.classCode >>> 16) & 0xff,
-      subsystem_vendor_id: fn.subsystemVendorId,
-      subsystem_id: fn.subsystemId,
+      ...(isBridge ? type1Reset : { subsystem_vendor_id: fn.subsystemVendorId, subsystem_id: fn.subsystemId }),
     };
-    for (const entry of [...commonHeader, ...type0Header]) this.config.place(entry, 0, reset[entry.name] ?? 0);
+    for (const entry of [...commonHeader, ...(isBridge ? type1Header : type0Header)])
+      this.config.place(entry, 0, reset[entry.name] ?? 0);
     for (const spec of fn.bars) {
       const { rows, reset: type } = barRows(spec);
       rows.forEach((entry, index) => this.config.place(entry, 0, index === 0 ? type : 0));
     }
   }
 
-  #capabilities(): CapabilityUse[] {
-    const { msix, flr } = this.function;
-    const uses: CapabilityUse[] = [
-      // Version 3, no D1, no D2, no PME; configuration survives D3hot.
-      { capability: powerManagement, reset: { pm_capabilities: 3, pm_control: 1 << 3 } },
-      {
-        capability: expressCapability,
-        reset: {
-          pcie_capabilities: 2 | (devicePortTypes.rootComplexIntegratedEndpoint << 4),
-          device_capabilities: (1 << 15) | (flr ? 1 << 28 : 0),
-          // Max_Read_Request_Size 512 bytes, relaxed ordering and no snoop on: the defaults of §7.5.3.4.
-          device_control: (0b010 << 12) | (1 << 11) | (1 << 4),
-        },
-      },
-    ];
-    if (msix)
-      uses.push({
-        capability: msixCapability,
-        reset: {
-          msix_control: msix.vectors - 1,
-          msix_table: msix.tableOffset | msix.tableBar,
-          msix_pba: msix.pbaOffset | msix.pbaBar,
-        },
-      });
-    return uses;
-  }
-
   #placeHooks(): void {
-    const { config, function: fn } = this;
+    const { config } = this;
     const memoryAndIo = commandBits.memorySpace | commandBits.ioSpace;
     config.onWrite('command', (now, old) => {
-      this.#applyMastering();
+      this.applyMastering();
       if (((now ^ old) & memoryAndIo) === 0) return;
       this.#decodeChanged();
       for (const { spec } of this.#bars) this.#tellBar(spec);
@@ -167,39 +191,25 @@ export class PciSlot {
       config.onWrite(`bar${spec.index}`, moved);
       if (spec.kind === 'memory64') config.onWrite(`bar${spec.index}_high`, moved);
     }
+    if (this.#msix) config.onWrite('msix_control', () => this.#applyMsix());
+    if (this.capabilities.length === 0) return;
+    config.onWrite('device_control', (now) => this.#functionLevelReset(now));
     config.onWrite('pm_control', (now, old) => {
       const state = now & 3;
       // §7.5.2.2: a store of a state that is not supported completes and changes nothing.
       if (state === 1 || state === 2) config.set('pm_control', (now & ~3) | (old & 3));
-      this.#applyMastering();
+      this.applyMastering();
       this.#decodeChanged();
     });
-    config.onWrite('device_control', (now) => {
-      if (!fn.flr || (now & initiateFlr) === 0) return;
-      const payload = now & maxPayloadField;
-      // §6.6.2: Max_Payload_Size survives, since changing it in mid-flight would break the link.
-      this.reset();
-      config.set('device_control', (config.get('device_control') & ~maxPayloadField) | payload);
-      if (this.#trace.on)
-        this.#trace.emit('pci.reset', { function: this.rid, name: fn.name, cause: 'function-level reset' });
-    });
-    if (this.#msix) config.onWrite('msix_control', () => this.#applyMsix());
   }
 
-  #applyMastering(): void {
-    const enabled = (this.config.get('command') & commandBits.busMaster) !== 0 && this.#isOn;
-    this.#port.open = enabled;
-    if (enabled !== this.#mastering) {
-      this.#mastering = enabled;
-      if (this.#trace.on)
-        this.#trace.emit('pci.bus-master', {
-          function: this.rid,
-          name: this.function.name,
-          enabled: enabled ? 1 : 0,
-        });
-      this.function.busMaster(enabled);
-    }
-    this.#applyMsix();
+  #functionLevelReset(control: number): void {
+    if (!this.function.flr || (control & initiateFlr) === 0) return;
+    this.reset();
+    // §6.6.2: Max_Payload_Size survives, since changing it in mid-flight would break the link.
+    const kept = this.config.get('device_control') & ~maxPayloadField;
+    this.config.set('device_control', kept | (control & maxPayloadField));
+    this.#tell('pci.reset', { cause: 'function-level reset' });
   }
 
   #applyMsix(): void {
@@ -209,37 +219,44 @@ export class PciSlot {
     this.#msix.control((control & enable) !== 0, (control & functionMask) !== 0, this.#mastering);
   }
 
+  /** MSI-X where it is enabled, else MSI; without either an edge is lost, since this machine has no wires. */
+  #lines(): IrqLine[] {
+    const { msix, msi } = this.function;
+    const raise = (vector: number): void =>
+      this.#msix?.isEnabled === true ? this.#msix.raise(vector) : this.#msi?.raise(vector);
+    return Array.from({ length: Math.max(msix?.vectors ?? 0, msi?.vectors ?? 0) }, (_, vector) => ({
+      raise: () => raise(vector),
+      lower: () => {},
+    }));
+  }
+
+  #status(): FunctionStatus {
+    const setBit = (name: string, bit: number, on: boolean): void => {
+      if (!this.config.has(name)) return;
+      const value = this.config.get(name);
+      this.config.set(name, on ? value | bit : value & ~bit);
+    };
+    return {
+      pageResponseFailed: () => setBit('pri_status', priStatusBits.responseFailure, true),
+      unexpectedPageGroup: () => setBit('pri_status', priStatusBits.unexpectedGroup, true),
+      transactionsPending: (pending) => setBit('device_status', transactionsPendingBit, pending),
+    };
+  }
+
   #sendMessage(vector: number, hi: number, lo: number, data: number): boolean {
     const delivered = this.#port.message(hi, lo, data);
     if (this.#trace.on)
-      this.#trace.emit('pci.message', {
-        function: this.rid,
-        name: this.function.name,
-        vector,
-        address: wide(hi, lo),
-        data,
-        delivered: delivered ? 1 : 0,
-      });
+      this.#tell('pci.message', { vector, address: wide(hi, lo), data, delivered: delivered ? 1 : 0 });
     return delivered;
   }
 
-  #tellBar(spec: BarSpec): void {
+  #tellBar({ index, kind }: BarSpec): void {
     if (!this.#trace.on) return;
-    const bar = this.decoded(spec.kind === 'io' ? 'io' : 'memory').find(
-      ({ name }) => name === `${this.function.name}.bar${spec.index}`,
-    );
-    if (bar)
-      this.#trace.emit('pci.bar', {
-        function: this.rid,
-        name: this.function.name,
-        bar: spec.index,
-        address: bar.address,
-        bytes: bar.bytes,
-      });
+    const bar = this.decoded(kind === 'io' ? 'io' : 'memory').find((decoded) => decoded.index === index);
+    if (bar) this.#tell('pci.bar', { bar: index, address: bar.address, bytes: bar.bytes });
   }
 
-  /** `00:01.0 nvme`, for errors. */
-  toString(): string {
-    return `${this.function.name} at ${bdf(this.rid)}`;
+  #tell(event: string, fields: Readonly<Record<string, number | bigint | string>>): void {
+    if (this.#trace.on) this.#trace.emit(event, { function: this.rid, name: this.function.name, ...fields });
   }
 }

@@ -64,6 +64,65 @@ export const type0Header: readonly ConfigRow[] = [
   row('subsystem_id',        0x2e, id16),
 ];
 
+const bus8 = register({ width: 8, spec: spec('7.5.1.3'), fields: { bus: { bits: [7, 0] } } });
+const secondaryStatus = register({
+  width: 16,
+  spec: spec('7.5.1.3.7'),
+  fields: {
+    master_data_parity_error: { bits: 8, access: 'w1c' },
+    signaled_target_abort: { bits: 11, access: 'w1c' },
+    received_target_abort: { bits: 12, access: 'w1c' },
+    received_master_abort: { bits: 13, access: 'w1c' },
+    received_system_error: { bits: 14, access: 'w1c' },
+    detected_parity_error: { bits: 15, access: 'w1c' },
+  },
+});
+const ioWindow = register({
+  width: 8,
+  spec: spec('7.5.1.3.6'),
+  fields: { addressing: { bits: [3, 0], access: 'ro' }, address: { bits: [7, 4], doc: 'bits 15:12' } },
+});
+const memoryWindow = register({
+  width: 16,
+  spec: spec('7.5.1.3.8'),
+  fields: { addressing: { bits: [3, 0], access: 'ro' }, address: { bits: [15, 4], doc: 'bits 31:20' } },
+});
+const upper32 = register({ width: 32, spec: spec('7.5.1.3.10'), fields: { address: { bits: [31, 0] } } });
+const bridgeControl = register({
+  width: 16,
+  spec: spec('7.5.1.3.13'),
+  fields: {
+    parity_error_response: { bits: 0 },
+    serr_enable: { bits: 1 },
+    isa_enable: { bits: 2 },
+    vga_enable: { bits: 3 },
+    vga_16_bit_decode: { bits: 4 },
+    secondary_bus_reset: { bits: 6 },
+  },
+});
+export const secondaryBusReset = 1 << 6;
+
+/** A bridge: bus numbers and the windows that it forwards downstream. I/O windows are of 16 bits. */
+// prettier-ignore
+export const type1Header: readonly ConfigRow[] = [
+  row('primary_bus',              0x18, bus8),
+  row('secondary_bus',            0x19, bus8),
+  row('subordinate_bus',          0x1a, bus8),
+  row('secondary_latency_timer',  0x1b, fixed8),
+  row('io_base',                  0x1c, ioWindow),
+  row('io_limit',                 0x1d, ioWindow),
+  row('secondary_status',         0x1e, secondaryStatus),
+  row('memory_base',              0x20, memoryWindow),
+  row('memory_limit',             0x22, memoryWindow),
+  row('prefetchable_base',        0x24, memoryWindow),
+  row('prefetchable_limit',       0x26, memoryWindow),
+  row('prefetchable_base_upper',  0x28, upper32),
+  row('prefetchable_limit_upper', 0x2c, upper32),
+  row('bridge_control',           0x3e, bridgeControl),
+];
+/** The prefetchable window is of 64 bits. */
+export const type1Reset = { header_type: 1, prefetchable_base: 1, prefetchable_limit: 1 } as const;
+
 /** One base address register as rows: two for the 64-bit kind. */
 export interface BarRows {
   readonly rows: readonly ConfigRow[];

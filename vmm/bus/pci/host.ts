@@ -3,9 +3,10 @@ import { quiet, type Trace } from '#vmm/base/events';
 import type { AccessBytes, DmaPort, MmioDevice, PciFunction } from '#vmm/base/ports';
 import { AddressConflict, type Bus } from '../bus.ts';
 import type { ConfigValue } from './config-space.ts';
-import { PciSlot } from './function.ts';
+import { type AddressSpace, PciSlot } from './function.ts';
 import { hostBridge } from './host-bridge.ts';
-import { type DecodedBar, Routes } from './routes.ts';
+import { type AddressChanged, noMemory, RootPort } from './root-port.ts';
+import { type DecodedBar, type Route, routeOf, Routes } from './routes.ts';
 
 export interface AddressWindow {
   /** Guest-physical. */
@@ -22,12 +23,26 @@ export interface PciHostOptions {
   readonly trace?: Trace;
 }
 
+/** A capability as a walk of the list finds it, with its registers. */
+export interface CapabilityView {
+  readonly name: string;
+  readonly id: number;
+  readonly isExtended: boolean;
+  /** In the configuration space. */
+  readonly offset: number;
+  readonly registers: readonly ConfigValue[];
+}
+
 /** A function on the bus as `inspect pci` and the machine see it. */
 export interface PluggedFunction {
-  readonly rid: Rid;
+  /** Undefined behind a root port whose bus has no number yet. */
+  readonly rid: Rid | undefined;
+  /** The root port that it is behind. */
+  readonly behind?: Rid;
   readonly function: PciFunction;
   /** Every configuration register by ascending offset. */
   registers(): readonly ConfigValue[];
+  capabilities(): readonly CapabilityView[];
   /** BARs that decode now. */
   bars(): readonly DecodedBar[];
 }
@@ -35,20 +50,23 @@ export interface PluggedFunction {
 /** What a read returns that no function completes (PCI Express Base 6.0 §2.3.2: all ones towards the CPU). */
 const allOnes = (bytes: AccessBytes): number | bigint => (bytes === 8 ? 0xffff_ffff_ffff_ffffn : 2 ** (8 * bytes) - 1);
 
-/** An ECAM host with root complex integrated endpoints on bus 0, and the windows through which the CPU reaches BARs. */
+/**
+ * An ECAM host with root complex integrated endpoints and root ports on bus 0, and the windows through which the CPU
+ * reaches BARs.
+ */
 export class PciHost {
   readonly #trace: Trace;
   /** By requester id, the host bridge at 00:00.0 included. */
   readonly #slots = new Map<number, PciSlot>();
+  /** By requester id, in the order in which they answer for a bus number. */
+  readonly #rootPorts = new Map<number, RootPort>();
   readonly #spaces: readonly PciSpace[];
 
   /** @throws AddressConflict where a window overlaps another region of the bus. */
   constructor({ bus, ecam, windows, trace = quiet }: PciHostOptions) {
     this.#trace = trace;
-    const decoded = (space: 'memory' | 'io') => (): DecodedBar[] =>
-      [...this.#slots.values()].toSorted((a, b) => a.rid - b.rid).flatMap((slot) => slot.decoded(space));
-    const io = new PciSpace(decoded('io'));
-    const memory = new PciSpace(decoded('memory'));
+    const io = new PciSpace(() => this.#routes('io'));
+    const memory = new PciSpace(() => this.#routes('memory'));
     this.#spaces = [io, memory];
     bus.attach({ name: 'pci-ecam', ...ecam, device: this.#ecam() });
     const attach = (name: string, window: AddressWindow, space: PciSpace, pciBase: number): void => {
@@ -58,40 +76,99 @@ export class PciHost {
     attach('pci-io', windows.io, io, 0);
     attach('pci-memory32', windows.memory32, memory, windows.memory32.base);
     attach('pci-memory64', windows.memory64, memory, windows.memory64.base);
-    this.plug(rid(0), hostBridge(), noMemory);
+    const bridge = hostBridge();
+    this.#add(new PciSlot({ rid: rid(0), function: bridge, type: 'hostBridge', port: noMemory, ...this.#shared }));
   }
 
   /**
    * Puts a function on bus 0 at `address` (device << 3 | function) and connects it.
    * @throws AddressConflict naming both functions where one sits there already.
-   * @throws RangeError for an address that is not on bus 0, or a function above 0 whose device has none at 0.
+   * @throws RangeError for an address that is not on bus 0.
    */
   plug(address: Rid, fn: PciFunction, port: DmaPort): void {
-    const there = this.#slots.get(address);
+    this.#check(address, fn.name);
+    const { trace, decodeChanged } = this.#shared;
+    const type = 'rootComplexIntegratedEndpoint';
+    this.#add(new PciSlot({ rid: address, function: fn, type, port, trace, decodeChanged }));
+  }
+
+  /** Puts a root port on bus 0. @throws as `plug` does. */
+  plugRootPort(address: Rid, name: string): void {
+    this.#check(address, name);
+    const rootPort = new RootPort({ rid: address, name, ...this.#shared });
+    this.#rootPorts.set(address, rootPort);
+    this.#add(rootPort.slot);
+  }
+
+  /**
+   * Puts a function behind a root port. Its requester id is what the guest makes of it: `onAddress` hears of each
+   * change, and of undefined when the number is gone.
+   * @throws AddressConflict where that function number is taken.
+   * @throws RangeError where there is no root port, or for a function number above 7.
+   */
+  plugBehind(rootPort: Rid, number: number, fn: PciFunction, port: DmaPort, onAddress?: AddressChanged): void {
+    const parent = this.#rootPorts.get(rootPort);
+    if (!parent) throw new RangeError(`${fn.name}: there is no root port at PCI address ${bdf(rootPort)}`);
+    if (number < 0 || number > 7) throw new RangeError(`${fn.name}: function number ${number} is not 0 … 7`);
+    const there = parent.at(number);
     if (there)
-      throw new AddressConflict(`${fn.name} and ${there.function.name} are both at PCI address ${bdf(address)}`);
-    if (address < 0 || address > 0xff) throw new RangeError(`${fn.name}: PCI address ${bdf(address)} is not on bus 0`);
-    const slot = new PciSlot(address, fn, port, this.#trace, () => this.#decodeChanged());
-    this.#slots.set(address, slot);
-    this.#markMultiFunction(address);
+      throw new AddressConflict(
+        `${fn.name} and ${there.function.name} are both function ${number} behind ${bdf(rootPort)}`,
+      );
+    parent.plug(number, fn, port, onAddress);
     this.#decodeChanged();
   }
 
-  /** All functions by ascending address, the host bridge first. */
+  /** All functions by ascending address, each root port followed by what is behind it; the host bridge first. */
   functions(): readonly PluggedFunction[] {
-    return [...this.#slots.values()]
-      .toSorted((a, b) => a.rid - b.rid)
-      .map((slot) => ({
-        rid: slot.rid,
-        function: slot.function,
-        registers: () => slot.config.values(),
-        bars: () => [...slot.decoded('memory'), ...slot.decoded('io')],
-      }));
+    return this.#sorted().flatMap((slot) => [
+      view(slot, { rid: slot.rid }),
+      ...(this.#rootPorts.get(slot.rid)?.children() ?? []).map(({ slot: child, address }) =>
+        view(child, { rid: address, behind: slot.rid }),
+      ),
+    ]);
   }
 
   /** Power-on state of every function. */
   reset(): void {
     for (const slot of this.#slots.values()) slot.reset();
+  }
+
+  get #shared(): { trace: Trace; decodeChanged: () => void } {
+    return { trace: this.#trace, decodeChanged: () => this.#decodeChanged() };
+  }
+
+  #check(address: Rid, name: string): void {
+    const there = this.#slots.get(address);
+    if (there) throw new AddressConflict(`${name} and ${there.function.name} are both at PCI address ${bdf(address)}`);
+    if (address < 0 || address > 0xff) throw new RangeError(`${name}: PCI address ${bdf(address)} is not on bus 0`);
+  }
+
+  #add(slot: PciSlot): void {
+    this.#slots.set(slot.rid, slot);
+    this.#markMultiFunction(slot.rid);
+    this.#decodeChanged();
+  }
+
+  #sorted(): PciSlot[] {
+    return [...this.#slots.values()].toSorted((a, b) => a.rid - b.rid);
+  }
+
+  #routes(space: AddressSpace): Route[] {
+    return this.#sorted().flatMap((slot) => [
+      ...slot.decoded(space).map(routeOf),
+      ...(this.#rootPorts.get(slot.rid)?.routes(space) ?? []),
+    ]);
+  }
+
+  /** Who answers a configuration request. */
+  #find(address: number): PciSlot | undefined {
+    if (address <= 0xff) return this.#slots.get(address);
+    for (const rootPort of this.#rootPorts.values()) {
+      const slot = rootPort.find(address);
+      if (slot) return slot;
+    }
+    return undefined;
   }
 
   /** Header Type bit 7 at function 0 tells software to look at the others (§7.5.1.1.9). */
@@ -108,12 +185,12 @@ export class PciHost {
 
   #ecam(): MmioDevice {
     const readWord = (offset: number, bytes: 1 | 2 | 4): number => {
-      const slot = this.#slots.get(Math.floor(offset / 4096));
+      const slot = this.#find(offset >>> 12);
       if (!slot || (offset & 3) + bytes > 4) return 2 ** (8 * bytes) - 1;
       return slot.config.read(offset & 0xfff, bytes);
     };
     const writeWord = (offset: number, bytes: 1 | 2 | 4, value: number): void => {
-      const slot = this.#slots.get(Math.floor(offset / 4096));
+      const slot = this.#find(offset >>> 12);
       if (!slot || (offset & 3) + bytes > 4) return;
       const told = this.#trace.on
         ? ({ name, value, meaning }: ConfigValue): void =>
@@ -141,15 +218,15 @@ export class PciHost {
 
 /** PCI's memory or I/O space. Routes are recomputed at the first access after a BAR or an enable bit changed. */
 class PciSpace {
-  readonly #decoded: () => DecodedBar[];
+  readonly #wanted: () => Route[];
   readonly #routes = new Routes();
   #isStale = true;
   #first = 0;
   #end = 0;
   #bar: DecodedBar | undefined;
 
-  constructor(decoded: () => DecodedBar[]) {
-    this.#decoded = decoded;
+  constructor(wanted: () => Route[]) {
+    this.#wanted = wanted;
   }
 
   changed(): void {
@@ -180,7 +257,7 @@ class PciSpace {
   #find(address: number, bytes: number): DecodedBar | undefined {
     if (address >= this.#first && address + bytes <= this.#end) return this.#bar;
     if (this.#isStale) {
-      this.#routes.set(this.#decoded());
+      this.#routes.set(this.#wanted());
       this.#isStale = false;
     }
     const route = this.#routes.find(address, bytes);
@@ -192,11 +269,21 @@ class PciSpace {
   }
 }
 
-/** The host bridge's own port: it issues nothing. */
-const noMemory: DmaPort = {
-  memory: new Uint8Array(0),
-  read: () => nothing,
-  write: () => nothing,
-  message: () => false,
-};
-const nothing = { count: 0, offsets: new Float64Array(0), lengths: new Int32Array(0), faults: [] };
+function view(slot: PciSlot, place: { rid: Rid | undefined; behind?: Rid }): PluggedFunction {
+  return {
+    ...place,
+    function: slot.function,
+    registers: () => slot.config.values(),
+    capabilities: () => {
+      const values = slot.config.values();
+      return slot.capabilities.map(({ capability: { name, id, bytes, extended }, offset }) => ({
+        name,
+        id,
+        isExtended: extended !== undefined,
+        offset,
+        registers: values.filter((value) => value.offset >= offset && value.offset < offset + bytes),
+      }));
+    },
+    bars: () => [...slot.decoded('memory'), ...slot.decoded('io')],
+  };
+}

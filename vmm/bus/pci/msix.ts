@@ -1,5 +1,5 @@
 import { invariant } from '#vmm/base/invariant';
-import type { AccessBytes, IrqLine, MmioDevice } from '#vmm/base/ports';
+import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 
 /** Sends vector `vector`'s message; false when it faulted (the message is then lost, as on the wire). */
 export type SendMessage = (vector: number, hi: number, lo: number, data: number) => boolean;
@@ -14,8 +14,6 @@ const vectorMask = 1;
  */
 export class Msix {
   readonly vectors: number;
-  /** One line a vector; `raise` is one message. */
-  readonly lines: readonly IrqLine[];
   /** Address low, address high, data, vector control. */
   readonly #table: Uint32Array;
   readonly #pending: Uint32Array;
@@ -31,11 +29,11 @@ export class Msix {
     this.#table = new Uint32Array(4 * vectors);
     // Whole quad words: the pending bit array is read 64 bits at a time.
     this.#pending = new Uint32Array(2 * Math.ceil(vectors / 64));
-    this.lines = Array.from({ length: vectors }, (_, vector) => ({
-      raise: () => this.#raise(vector),
-      lower: () => {},
-    }));
     this.reset();
+  }
+
+  get isEnabled(): boolean {
+    return this.#enabled;
   }
 
   get tableBytes(): number {
@@ -103,9 +101,8 @@ export class Msix {
     } else this.#table[index] = (index & 3) === 0 ? value & ~3 : value;
   }
 
-  #raise(vector: number): void {
-    // Without MSI-X a function would have to use a wire, which this machine does not have.
-    if (!this.#enabled) return;
+  raise(vector: number): void {
+    if (!this.#enabled || vector >= this.vectors) return;
     this.#pending[vector >>> 5]! |= 1 << (vector & 31);
     if (this.#open) this.#release(vector);
   }

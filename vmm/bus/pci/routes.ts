@@ -3,6 +3,7 @@ import type { MmioDevice } from '#vmm/base/ports';
 /** A BAR that decodes now. */
 export interface DecodedBar {
   readonly name: string;
+  readonly index: number;
   readonly address: number;
   readonly bytes: number;
   readonly device: MmioDevice;
@@ -16,6 +17,9 @@ export interface Route {
   readonly bar: DecodedBar;
 }
 
+/** All of a BAR. */
+export const routeOf = (bar: DecodedBar): Route => ({ first: bar.address, end: bar.address + bar.bytes, bar });
+
 /**
  * Address → BAR. Where the guest made BARs overlap, the one that comes first in the list answers: the lowest
  * function, then the lowest BAR index. On real hardware both would, with undefined results.
@@ -24,13 +28,12 @@ export class Routes {
   /** Disjoint, by ascending address. */
   #routes: Route[] = [];
 
-  set(bars: readonly DecodedBar[]): void {
-    let routes: Route[] = bars.map((bar) => ({ first: bar.address, end: bar.address + bar.bytes, bar }));
-    routes.sort((a, b) => a.first - b.first);
+  set(wanted: readonly Route[]): void {
+    let routes = wanted.toSorted((a, b) => a.first - b.first);
     const overlap = routes.some((route, i) => i > 0 && routes[i - 1]!.end > route.first);
     if (overlap) {
       routes = [];
-      for (const bar of bars) routes.push(...uncovered(routes, bar));
+      for (const route of wanted) routes.push(...uncovered(routes, route));
       routes.sort((a, b) => a.first - b.first);
     }
     this.#routes = routes;
@@ -50,9 +53,9 @@ export class Routes {
   }
 }
 
-/** The parts of `bar` that no route has yet. */
-function uncovered(routes: readonly Route[], bar: DecodedBar): Route[] {
-  let parts: Route[] = [{ first: bar.address, end: bar.address + bar.bytes, bar }];
+/** The parts of `wanted` that no route has yet. */
+function uncovered(routes: readonly Route[], wanted: Route): Route[] {
+  let parts: Route[] = [wanted];
   for (const taken of routes) {
     parts = parts.flatMap((part) => {
       if (taken.end <= part.first || taken.first >= part.end) return [part];

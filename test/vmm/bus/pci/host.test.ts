@@ -15,6 +15,7 @@ describe('ECAM', () => {
     const { load, store, bus } = pciMachine();
     expect(load(0, 0)).toBe(0x0008_1b36);
     expect(load(0, 8) >>> 8).toBe(0x060000);
+    expect([load(0, 4), load(0, 0x34)]).toEqual([0, 0]);
     expect(load(slot, 0)).toBe(0xffff_ffff);
     expect(load(slot, 0, 2)).toBe(0xffff);
     expect(load(0xffff, 0xffc)).toBe(0xffff_ffff);

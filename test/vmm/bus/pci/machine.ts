@@ -1,6 +1,14 @@
 import { rid } from '#vmm/base/address';
 import { Trace } from '#vmm/base/events';
-import type { BarSpec, DmaPort, IrqLine, MmioDevice, PciFunction } from '#vmm/base/ports';
+import type {
+  BarSpec,
+  DmaPort,
+  FunctionStatus,
+  IrqLine,
+  MmioDevice,
+  PciFunction,
+  TranslationEnables,
+} from '#vmm/base/ports';
 import { Bus } from '#vmm/bus/bus';
 import { PciHost } from '#vmm/bus/pci/host';
 
@@ -22,6 +30,8 @@ export interface TestFunction extends PciFunction {
   vectors: readonly IrqLine[];
   resets: number;
   mastering: boolean[];
+  status?: FunctionStatus;
+  enables: TranslationEnables[];
 }
 
 export function testFunction(over: Partial<PciFunction> & { bars?: readonly BarSpec[] } = {}): TestFunction {
@@ -38,10 +48,13 @@ export function testFunction(over: Partial<PciFunction> & { bars?: readonly BarS
     vectors: [],
     resets: 0,
     mastering: [],
-    connect(port, vectors) {
+    enables: [],
+    connect(port, vectors, status) {
       fn.port = port;
       fn.vectors = vectors;
+      if (status) fn.status = status;
     },
+    translation: (enables) => void fn.enables.push(enables),
     reset: () => void fn.resets++,
     busMaster: (enabled) => void fn.mastering.push(enabled),
     ...over,
@@ -105,5 +118,5 @@ export function pciMachine() {
     }
     return 0;
   };
-  return { bus, host, trace, messages, plug, load, store, capability, extended, requests: () => requests };
+  return { bus, host, port, trace, messages, plug, load, store, capability, extended, requests: () => requests };
 }
