@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { programs } from './programs.ts';
+import { sourcesDigest } from './sources.ts';
 
 const run = promisify(execFile);
 
@@ -102,7 +103,7 @@ async function main(): Promise<number> {
     if (elf === undefined) throw new Error(`${program.name} was not built`);
     return { ...program, file: `images/${program.name}.elf`, bytes: elf.length, sha256: sha256(elf) };
   });
-  const manifest = `${JSON.stringify({ zig: ZIG_VERSION, images: rows }, null, 2)}\n`;
+  const manifest = `${JSON.stringify({ zig: ZIG_VERSION, sources: sourcesDigest(), images: rows }, null, 2)}\n`;
   if (!check) {
     await mkdir(join(here, 'images'), { recursive: true });
     for (const row of rows) await writeFile(join(here, row.file), images.get(row.name) as Uint8Array);

@@ -15,4 +15,6 @@ export interface GuestImage {
 
 /** The version of Zig that built the images. */
 export const zigVersion: string = manifest.zig;
+/** The digest (`sources.ts`) of the sources that the images were built from. */
+export const builtFrom: string = manifest.sources;
 export const guestImages: readonly GuestImage[] = manifest.images;

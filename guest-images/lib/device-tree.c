@@ -101,12 +101,6 @@ dt_node dt_compatible(dt_node after_node, const char *compatible) {
   return DT_NONE;
 }
 
-dt_node dt_with_phandle(u32 phandle) {
-  for (dt_node node = dt_root(); node != DT_NONE; node = dt_next(node, NULL))
-    if (dt_u32(node, "phandle", 0) == phandle) return node;
-  return DT_NONE;
-}
-
 dt_node dt_at_path(const char *path) {
   dt_node node = dt_root();
   while (*path == '/') {

@@ -18,7 +18,6 @@ const char *dt_name(dt_node node);
 
 /// The first node after `after` (DT_NONE: from the start) one of whose compatible strings is `compatible`.
 dt_node dt_compatible(dt_node after, const char *compatible);
-dt_node dt_with_phandle(u32 phandle);
 dt_node dt_at_path(const char *path);
 
 /// The raw property (big-endian), or NULL.

@@ -2,13 +2,6 @@
 #pragma once
 #include "base.h"
 
-/// The hart that runs this.
-static inline u64 this_hart(void) {
-  u64 hart;
-  __asm__("mv %0, tp" : "=r"(hart));
-  return hart;
-}
-
 /// The hart id of the `index`-th hart of the device tree; false when there are fewer.
 bool hart_at(u32 index, u64 *hart);
 /// Starts a hart in `run(argument)`, interrupts off; it stops when that returns. Returns the SBI error.

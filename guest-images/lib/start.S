@@ -21,7 +21,6 @@ _start:
   addi t0, t0, 8
   j 1b
 2:
-  mv tp, a0
   call guest_start
 3:
   wfi
@@ -36,7 +35,6 @@ hart_entry:
   .option norelax
   la gp, __global_pointer$
   .option pop
-  mv tp, a0
   csrw sie, zero
   csrci sstatus, 2
   li t0, 1 << 13

@@ -7,7 +7,7 @@
 
 static void (*handlers[16])(void);
 static bool forgiving;
-static u64 forgiven, forgiven_cause;
+static u64 forgiven;
 
 void trap_on(u32 interrupt, void (*handler)(void)) {
   handlers[interrupt] = handler;
@@ -24,8 +24,6 @@ u64 trap_forgive_end(void) {
   return forgiven;
 }
 
-u64 trap_forgiven_cause(void) { return forgiven_cause; }
-
 /// Called by trap_entry.
 void trap_handle(u64 scause, u64 stval, struct trap_frame *frame) {
   if (scause & INTERRUPT) {
@@ -38,7 +36,6 @@ void trap_handle(u64 scause, u64 stval, struct trap_frame *frame) {
   }
   if (forgiving) {
     forgiven++;
-    forgiven_cause = scause;
     // An instruction whose two lowest bits are not 11 is two bytes long.
     frame->sepc += (*(volatile u16 *)frame->sepc & 3) == 3 ? 4 : 2;
     return;

@@ -16,5 +16,3 @@ static inline void interrupts_off(void) { csr_clear(CSR_SSTATUS, SSTATUS_SIE); }
 void trap_forgive(void);
 /// The number of exceptions forgiven since trap_forgive().
 u64 trap_forgive_end(void);
-/// The scause of the last forgiven exception.
-u64 trap_forgiven_cause(void);

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { guestImages, zigVersion } from '#guest-images/manifest';
+import { builtFrom, guestImages, zigVersion } from '#guest-images/manifest';
 import { programs } from '#guest-images/programs';
+import { sourcesDigest } from '#guest-images/sources';
 
 const folder = fileURLToPath(new URL('../../guest-images/', import.meta.url));
 const load = (file: string): Buffer => readFileSync(folder + file);
@@ -14,6 +15,10 @@ describe('the manifest', () => {
       programs.map((program) => ({ ...program })),
     );
     expect(zigVersion).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  it('was made from the sources as they are now: if not, run `npm run guests`', () => {
+    expect(builtFrom).toBe(sourcesDigest());
   });
 
   it('lists exactly the files of images/ and the folders of programs/', () => {
