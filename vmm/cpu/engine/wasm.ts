@@ -258,7 +258,7 @@ const flatten = (node: Node, out: number[], labels: (Label | undefined)[]): void
 interface Defined {
   readonly reference: FunctionReference;
   readonly locals: Locals;
-  readonly body: Code;
+  body: Code;
   readonly exported: boolean;
 }
 
@@ -282,7 +282,10 @@ export class ModuleBuilder {
     invariant(reference.index < 0, `${reference.name} is defined twice`);
     reference.index = this.#imports.length + this.#defined.length;
     const locals = new Locals(reference.params);
-    this.#defined.push({ reference, locals, body: build(locals), exported });
+    const defined: Defined = { reference, locals, body: [], exported };
+    this.#defined.push(defined);
+    // Building it may define others.
+    defined.body = build(locals);
   }
   /** `declare` and `define` in one. */
   function<T extends Result>(

@@ -1,0 +1,393 @@
+/**
+ * The slow paths of loads, stores and fetches: what happens when the software TLB does not know the page. They refill
+ * it, split what is misaligned, and take what is not RAM to the bus. All of it is generated code.
+ */
+import { pageBytes } from '#vmm/base/address';
+import type { EngineLayout } from './layout.ts';
+import { bankBytes, banks, codePageBytes, slot, slotsPerPage, tlbBytes, tlbEntries, tlbEntryShift } from './layout.ts';
+import type { EngineState } from './state.ts';
+import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from './wasm.ts';
+import { block, br, brIf, call, choose, fill, i32, i64, label, loop, ret, select, when } from './wasm.ts';
+
+type Returns<T> = FunctionReference & { result: T };
+
+/** What the instruction set tells the engine about addresses. Each sets `state.fault` where it fails. */
+export interface AddressSpace {
+  /** (virtual i64, access i32) → physical. */
+  readonly translate: Returns<'i64'>;
+  /** (virtual i64, access i32): there is nothing at the physical address, or it refused. */
+  readonly accessFault: Returns<'void'>;
+  /** (virtual i64, access i32): misaligned where that is not possible. */
+  readonly misaligned: Returns<'void'>;
+}
+export const access = { read: 0, write: 1, fetch: 2 } as const;
+
+/** JavaScript's side, imported by the generated module. */
+export interface EngineImports {
+  /** (physical low, physical high, bytes) → 0 = refused; the value passes through `state.busValue`. */
+  readonly busRead: Returns<'i32'>;
+  readonly busWrite: Returns<'i32'>;
+  /** (page of guest RAM) → its code page. */
+  readonly codePage: Returns<'i32'>;
+  /** (slot) decodes it. */
+  readonly decode: Returns<'void'>;
+  /** (slot, upper half) decodes an instruction that lies on two pages. */
+  readonly decodeCrossing: Returns<'void'>;
+  /** A store to the watched page was done. */
+  readonly watched: Returns<'void'>;
+}
+
+export const importEngine = (module: ModuleBuilder): EngineImports => ({
+  busRead: module.import('busRead', ['i32', 'i32', 'i32'], 'i32'),
+  busWrite: module.import('busWrite', ['i32', 'i32', 'i32'], 'i32'),
+  codePage: module.import('codePage', ['i32'], 'i32'),
+  decode: module.import('decode', ['i32'], 'void'),
+  decodeCrossing: module.import('decodeCrossing', ['i32', 'i32'], 'void'),
+  watched: module.import('watched', [], 'void'),
+});
+
+/** Width and extension of a load: log2 of bytes, +4 = zero-extended. Stores use the first four. */
+export const width = { s8: 0, s16: 1, s32: 2, d64: 3, u8: 4, u16: 5, u32: 6 } as const;
+export type Width = keyof typeof width;
+
+export interface Accesses {
+  /** (virtual, width) → value. */
+  readonly loadSlow: Returns<'i64'>;
+  /** (virtual, value, width). */
+  readonly storeSlow: Returns<'void'>;
+  /** (virtual, access) → host address in RAM; 0 where it faulted or is no RAM (`state.physical` tells). */
+  readonly dataAddress: Returns<'i32'>;
+  /** The same, but faults where there is no RAM: for what must be atomic. */
+  readonly ramAddress: Returns<'i32'>;
+  /** `state.pc` → slot address, with `pageIp` and `pcPage` set; 0 = faulted. */
+  readonly fetch: Returns<'i32'>;
+  /** (slot) → handler index of the instruction that begins there and ends on the next page; fault flag as usual. */
+  readonly crossing: Returns<'i32'>;
+  /** Ends the slice: the run loop looks up after the present instruction. */
+  readonly lookUp: Returns<'void'>;
+  /** Code decoded from pages that were written since is decoded anew. */
+  readonly fenceCode: Returns<'void'>;
+  /** Forgets all translations. */
+  readonly flushAll: Returns<'void'>;
+  /** (virtual): forgets those of one page of 4 KiB. */
+  readonly flushPage: Returns<'void'>;
+}
+
+const tagMask = i64.const(-pageBytes);
+const k = i32.const;
+
+/** Offset of an address's entry in a TLB. */
+export const tlbIndex = (address: I64): I32 =>
+  i32.and(i32.shrU(i32.wrap(address), k(12 - tlbEntryShift)), k((tlbEntries - 1) << tlbEntryShift));
+
+export const emitAccesses = (
+  module: ModuleBuilder,
+  state: EngineState,
+  layout: EngineLayout,
+  place: { readonly hart: number; readonly ramBase: number; readonly guestBase: number },
+  imports: EngineImports,
+  space: AddressSpace,
+): Accesses => {
+  const dataTlb = place.hart + layout.dataTlb;
+  const fetchTlb = place.hart + layout.fetchTlb;
+  const fault = state.fault.get;
+  const ramOffset = (physical: I64): I64 => i64.sub(physical, i64.const(place.ramBase));
+
+  const lookUp = module.function('lookUp', [], 'void', () => [
+    state.sliceEnd.set(i64.sub(state.sliceEnd.get, i64.extendU(state.left.get))),
+    state.left.set(k(0)),
+  ]);
+
+  const codeWritten = module.function('codeWritten', ['i32'], 'void', (locals) => {
+    const index = locals.param('i32', 0);
+    const count = locals.local('i32');
+    return when(i32.eqz(i32.load8u(index.get, layout.codeDirty)), [
+      i32.store8(index.get, k(1), layout.codeDirty),
+      count.set(i32.load(k(0), layout.dirtyList)),
+      i32.store(i32.shl(count.get, k(2)), index.get, layout.dirtyList + 4),
+      i32.store(k(0), i32.add(count.get, k(1)), layout.dirtyList),
+    ]);
+  });
+
+  const dataAddress = module.function('dataAddress', ['i64', 'i32'], 'i32', (locals) => {
+    const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
+    const [physical, offset] = [locals.local('i64'), locals.local('i64')];
+    const [entry, host, code] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
+    const page = i32.wrap(i64.shrU(offset.get, i64.const(12)));
+    const write = i32.eq(kind.get, k(access.write));
+    return [
+      physical.set(call(space.translate, address.get, kind.get)),
+      state.physical.set(physical.get),
+      when(fault, ret(k(0))),
+      offset.set(ramOffset(physical.get)),
+      when(i64.geU(offset.get, i64.const(layout.guestBytes)), ret(k(0))),
+      host.set(i32.add(i32.wrap(offset.get), k(place.guestBase))),
+      entry.set(i32.add(state.bank.get, tlbIndex(address.get))),
+      when(write, [
+        entry.set(i32.add(entry.get, k(tlbBytes))),
+        state.stored.set(host.get),
+        when(i32.eq(page, state.watchPage.get), ret(host.get)),
+        code.set(i32.load16u(i32.shl(page, k(1)), layout.codeMap)),
+        when(code.get, call(codeWritten, i32.sub(code.get, k(1)))),
+      ]),
+      i64.store(entry.get, i64.and(address.get, tagMask)),
+      i32.store(entry.get, i32.sub(host.get, i32.wrap(address.get)), 8),
+      host.get,
+    ];
+  });
+
+  const ramAddress = module.function('ramAddress', ['i64', 'i32'], 'i32', (locals) => {
+    const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
+    const host = locals.local('i32');
+    return [
+      host.set(call(dataAddress, address.get, kind.get)),
+      when(i32.eqz(i32.or(host.get, fault)), call(space.accessFault, address.get, kind.get)),
+      host.get,
+    ];
+  });
+
+  /** Host address of byte `index` of an access that begins at `first` and ends at `last`. */
+  const split = (address: I64, index: I32, size: I32, first: I32, last: I32): I32 =>
+    select(
+      i32.ltU(i32.add(i32.and(i32.wrap(address), k(4095)), index), k(pageBytes)),
+      i32.add(first, index),
+      i32.sub(last, i32.sub(i32.sub(size, k(1)), index)),
+    );
+
+  const loadSlow = module.function('loadSlow', ['i64', 'i32'], 'i64', (locals) => {
+    const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
+    const [size, first, last, index] = [locals.local('i32'), locals.local('i32'), locals.local('i32'), locals.local('i32')]; // prettier-ignore
+    const [value, shift] = [locals.local('i64'), locals.local('i64')];
+    const [bytes, done] = [label('bytes'), label('done')];
+    const misaligned = i64.ne(i64.const(0), i64.and(address.get, i64.extendU(i32.sub(size.get, k(1)))));
+    return [
+      size.set(i32.shl(k(1), i32.and(kind.get, k(3)))),
+      first.set(call(dataAddress, address.get, k(access.read))),
+      when(fault, ret(i64.const(0))),
+      block(
+        done,
+        when(misaligned, [
+          when(first.get, [
+            last.set(call(dataAddress, i64.add(address.get, i64.extendU(i32.sub(size.get, k(1)))), k(access.read))),
+            when(fault, ret(i64.const(0))),
+          ]),
+          when(i32.or(i32.eqz(first.get), i32.eqz(last.get)), [
+            call(space.misaligned, address.get, k(access.read)),
+            ret(i64.const(0)),
+          ]),
+          value.set(i64.const(0)),
+          index.set(size.get),
+          loop(
+            bytes,
+            index.set(i32.sub(index.get, k(1))),
+            value.set(
+              i64.or(
+                i64.shl(value.get, i64.const(8)),
+                i64.load8u(split(address.get, index.get, size.get, first.get, last.get)),
+              ),
+            ),
+            brIf(bytes, index.get),
+          ),
+          br(done),
+        ]),
+        when(
+          first.get,
+          // The low bytes count: reading 8 near the end of memory is kept inside by the size test.
+          value.set(
+            choose(
+              'i64',
+              i32.eq(size.get, k(8)),
+              i64.load(first.get),
+              choose(
+                'i64',
+                i32.eq(size.get, k(4)),
+                i64.load32u(first.get),
+                choose('i64', i32.eq(size.get, k(2)), i64.load16u(first.get), i64.load8u(first.get)),
+              ),
+            ),
+          ),
+          [
+            when(
+              i32.eqz(
+                call(
+                  imports.busRead,
+                  i32.wrap(state.physical.get),
+                  i32.wrap(i64.shrU(state.physical.get, i64.const(32))),
+                  size.get,
+                ),
+              ),
+              [call(space.accessFault, address.get, k(access.read)), ret(i64.const(0))],
+            ),
+            value.set(state.busValue.get),
+          ],
+        ),
+      ),
+      shift.set(i64.extendU(i32.sub(k(64), i32.shl(size.get, k(3))))),
+      value.set(i64.shl(value.get, shift.get)),
+      choose('i64', i32.and(kind.get, k(4)), i64.shrU(value.get, shift.get), i64.shrS(value.get, shift.get)),
+    ];
+  });
+
+  const storeSlow = module.function('storeSlow', ['i64', 'i64', 'i32'], 'void', (locals) => {
+    const [address, value, kind] = [locals.param('i64', 0), locals.param('i64', 1), locals.param('i32', 2)];
+    const [size, first, last, index] = [locals.local('i32'), locals.local('i32'), locals.local('i32'), locals.local('i32')]; // prettier-ignore
+    const [bytes, done] = [label('bytes'), label('done')];
+    const misaligned = i64.ne(i64.const(0), i64.and(address.get, i64.extendU(i32.sub(size.get, k(1)))));
+    const watched = i32.eq(i32.shrU(i32.sub(state.stored.get, k(place.guestBase)), k(12)), state.watchPage.get);
+    return [
+      size.set(i32.shl(k(1), kind.get)),
+      first.set(call(dataAddress, address.get, k(access.write))),
+      when(fault, ret()),
+      when(misaligned, [
+        when(first.get, [
+          last.set(call(dataAddress, i64.add(address.get, i64.extendU(i32.sub(size.get, k(1)))), k(access.write))),
+          when(fault, ret()),
+        ]),
+        when(i32.or(i32.eqz(first.get), i32.eqz(last.get)), [
+          call(space.misaligned, address.get, k(access.write)),
+          ret(),
+        ]),
+        loop(
+          bytes,
+          i64.store8(split(address.get, index.get, size.get, first.get, last.get), value.get),
+          value.set(i64.shrU(value.get, i64.const(8))),
+          index.set(i32.add(index.get, k(1))),
+          brIf(bytes, i32.ltU(index.get, size.get)),
+        ),
+        when(watched, call(imports.watched)),
+        ret(),
+      ]),
+      when(i32.eqz(first.get), [
+        state.busValue.set(value.get),
+        when(
+          i32.eqz(
+            call(
+              imports.busWrite,
+              i32.wrap(state.physical.get),
+              i32.wrap(i64.shrU(state.physical.get, i64.const(32))),
+              size.get,
+            ),
+          ),
+          call(space.accessFault, address.get, k(access.write)),
+        ),
+        ret(),
+      ]),
+      block(
+        done,
+        when(i32.eq(size.get, k(8)), [i64.store(first.get, value.get), br(done)]),
+        when(i32.eq(size.get, k(4)), [i64.store32(first.get, value.get), br(done)]),
+        when(i32.eq(size.get, k(2)), [i64.store16(first.get, value.get), br(done)]),
+        i64.store8(first.get, value.get),
+      ),
+      when(watched, call(imports.watched)),
+    ];
+  });
+
+  /** (virtual) → host address of code, 0 = faulted. */
+  const codeAddress = module.function('codeAddress', ['i64'], 'i32', (locals) => {
+    const address = locals.param('i64', 0);
+    const offset = locals.local('i64');
+    return [
+      offset.set(ramOffset(call(space.translate, address.get, k(access.fetch)))),
+      when(fault, ret(k(0))),
+      when(i64.geU(offset.get, i64.const(layout.guestBytes)), [
+        call(space.accessFault, address.get, k(access.fetch)),
+        ret(k(0)),
+      ]),
+      i32.add(i32.wrap(offset.get), k(place.guestBase)),
+    ];
+  });
+
+  const fetch = module.function('fetch', [], 'i32', (locals) => {
+    const [entry, ip, page] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
+    const pc = state.pc.get;
+    return [
+      entry.set(i32.add(state.fetchBank.get, tlbIndex(pc))),
+      when(i64.eq(i64.load(entry.get), i64.and(pc, tagMask)), ip.set(i32.load(entry.get, 8)), [
+        page.set(call(codeAddress, pc)),
+        when(fault, ret(k(0))),
+        page.set(i32.shrU(i32.sub(page.get, k(place.guestBase)), k(12))),
+        ip.set(i32.load16u(i32.shl(page.get, k(1)), layout.codeMap)),
+        ip.set(
+          choose(
+            'i32',
+            ip.get,
+            i32.add(i32.mul(i32.sub(ip.get, k(1)), k(codePageBytes)), k(layout.codePool)),
+            call(imports.codePage, page.get),
+          ),
+        ),
+        i64.store(entry.get, i64.and(pc, tagMask)),
+        i32.store(entry.get, ip.get, 8),
+      ]),
+      state.pageIp.set(ip.get),
+      state.pcPage.set(i64.and(pc, tagMask)),
+      i32.add(ip.get, i32.shl(i32.and(i32.wrap(pc), k(4094)), k(3))),
+    ];
+  });
+
+  const crossing = module.function('crossing', ['i32'], 'i32', (locals) => {
+    const ip = locals.param('i32', 0);
+    const [at, half] = [locals.local('i32'), locals.local('i32')];
+    return [
+      at.set(call(codeAddress, i64.add(state.pcPage.get, i64.const(pageBytes)))),
+      when(fault, ret(k(0))),
+      half.set(i32.load16u(at.get)),
+      when(
+        i32.or(i32.eqz(i32.load16u(ip.get, slot.crossing)), i32.ne(i32.load16u(ip.get, slot.upper), half.get)),
+        call(imports.decodeCrossing, ip.get, half.get),
+      ),
+      i32.load16u(ip.get, slot.crossing),
+    ];
+  });
+
+  const fenceCode = module.function(
+    'fenceCode',
+    [],
+    'void',
+    (locals) => {
+      const [count, index, hart] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
+      const [pages, harts] = [label('pages'), label('harts')];
+      const writeTlb = layout.firstHart + layout.dataTlb + tlbBytes;
+      return [
+        count.set(i32.load(k(0), layout.dirtyList)),
+        when(i32.eqz(count.get), ret()),
+        loop(
+          pages,
+          count.set(i32.sub(count.get, k(1))),
+          index.set(i32.load(i32.shl(count.get, k(2)), layout.dirtyList + 4)),
+          i32.store8(index.get, k(0), layout.codeDirty),
+          fill(i32.add(k(layout.codePool), i32.mul(index.get, k(codePageBytes))), k(0), k(slotsPerPage * slot.bytes)),
+          brIf(pages, count.get),
+        ),
+        i32.store(k(0), k(0), layout.dirtyList),
+        // The next store to such a page must be noticed again.
+        loop(
+          harts,
+          Array.from({ length: banks }, (_, bank) =>
+            fill(i32.add(hart.get, k(writeTlb + bank * bankBytes)), k(0xff), k(tlbBytes)),
+          ),
+          hart.set(i32.add(hart.get, k(layout.hartStride))),
+          brIf(harts, i32.ltU(hart.get, k(layout.harts * layout.hartStride))),
+        ),
+      ];
+    },
+    true,
+  );
+
+  const flushAll = module.function('flushAll', [], 'void', () => [
+    fill(k(dataTlb), k(0xff), k(banks * bankBytes)),
+    fill(k(fetchTlb), k(0xff), k(banks * tlbBytes)),
+  ]);
+
+  const flushPage = module.function('flushPage', ['i64'], 'void', (locals) => {
+    const index = locals.local('i32');
+    const empty = i64.const(-1);
+    return [
+      index.set(tlbIndex(locals.param('i64', 0).get)),
+      Array.from({ length: 2 * banks }, (_, i): Statement => i64.store(index.get, empty, dataTlb + i * tlbBytes)),
+      Array.from({ length: banks }, (_, i): Statement => i64.store(index.get, empty, fetchTlb + i * tlbBytes)),
+    ];
+  });
+
+  return { loadSlow, storeSlow, dataAddress, ramAddress, fetch, crossing, lookUp, fenceCode, flushAll, flushPage };
+};

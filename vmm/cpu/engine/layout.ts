@@ -1,0 +1,91 @@
+/**
+ * The engine's part of linear memory, below everything a guest or a device can reach.
+ *
+ *   0 ─ guard ─ harts (state, TLBs; one stride each) ─ code map ─ code page owners, dirty flags and list ─ code pages
+ */
+import { pageBytes } from '#vmm/base/address';
+
+/** Predecoded instruction: one per 2 bytes of code. */
+export const slot = {
+  bytes: 16,
+  /** u16: index of the handler; 0 = not decoded yet. */
+  handler: 0,
+  /** u16 each: operands, as the instruction set fills them in. */
+  a: 2,
+  b: 4,
+  c: 6,
+  /** i32. */
+  imm: 8,
+  /** u16 each, only of an instruction that continues on the next page: its real handler, the half it was decoded with. */
+  crossing: 12,
+  upper: 14,
+} as const;
+
+export const slotsPerPage = pageBytes / 2;
+/** Two slots more than the page has: an instruction that ends the page runs into them, and they lead to the next. */
+export const codePageBytes = (slotsPerPage + 2) * slot.bytes;
+
+/** Entry: tag i64 (virtual page address; all ones = empty), addend i32 (host minus virtual, modulo 2^32), unused i32. */
+export const tlbEntryShift = 4;
+export const tlbEntries = 256;
+export const tlbBytes = tlbEntries << tlbEntryShift;
+/** A bank serves one set of access rights: its read TLB, then its write TLB. */
+export const bankBytes = 2 * tlbBytes;
+export const banks = 4;
+const stateBytes = 8192;
+
+export interface EngineLayout {
+  readonly harts: number;
+  readonly guestBytes: number;
+  readonly codePages: number;
+  readonly hartStride: number;
+  /** Offsets in a hart's block. */
+  readonly dataTlb: number;
+  readonly fetchTlb: number;
+  readonly firstHart: number;
+  /** u16 for each page of guest RAM: index of its code page + 1, or 0. */
+  readonly codeMap: number;
+  /** u32 for each code page: page of guest RAM it holds. */
+  readonly codeOwners: number;
+  /** u8 for each code page: its guest page may have changed since it was decoded. */
+  readonly codeDirty: number;
+  /** u32 count, then u32 index of each dirty code page. */
+  readonly dirtyList: number;
+  readonly codePool: number;
+  readonly bytes: number;
+}
+
+/** @param guestBytes bytes of guest RAM */
+export const engineLayout = (options: { harts: number; guestBytes: number }): EngineLayout => {
+  const { harts, guestBytes } = options;
+  const guestPages = Math.ceil(guestBytes / pageBytes);
+  const codePages = Math.min(1024, Math.max(16, guestPages));
+  const dataTlb = stateBytes;
+  const fetchTlb = dataTlb + banks * bankBytes;
+  const hartStride = fetchTlb + banks * tlbBytes;
+  const firstHart = 4096;
+  const align = (n: number): number => Math.ceil(n / 64) * 64;
+  const codeMap = firstHart + harts * hartStride;
+  const codeOwners = align(codeMap + 2 * guestPages);
+  const codeDirty = align(codeOwners + 4 * codePages);
+  const dirtyList = align(codeDirty + codePages);
+  const codePool = align(dirtyList + 4 + 4 * codePages);
+  return {
+    harts,
+    guestBytes,
+    codePages,
+    hartStride,
+    dataTlb,
+    fetchTlb,
+    firstHart,
+    codeMap,
+    codeOwners,
+    codeDirty,
+    dirtyList,
+    codePool,
+    bytes: codePool + codePages * codePageBytes,
+  };
+};
+
+/** Bytes the engine needs of host memory. */
+export const engineBytes = (options: { harts: number; guestBytes: number }): number => engineLayout(options).bytes;

@@ -1,0 +1,380 @@
+import { pageBytes } from '#vmm/base/address';
+import { invariant } from '#vmm/base/invariant';
+import type { HostMemory } from '#vmm/base/memory';
+import { emitAccesses, importEngine } from '../engine/access.ts';
+import type { Cell } from '../engine/cells.ts';
+import { CodeCache } from '../engine/code-cache.ts';
+import { emitRun } from '../engine/interpreter.ts';
+import { bankBytes, type EngineLayout, engineLayout, tlbBytes } from '../engine/layout.ts';
+import { call, i32, i64, ModuleBuilder } from '../engine/wasm.ts';
+import { type CsrContext, csrs, emitCsrs } from './csr.ts';
+import { decoder, handled } from './decoder.ts';
+import { emitFloat } from './float.ts';
+import type { ImsicPort } from './imsic-port.ts';
+import { Interpreted, type Runtime } from './interpreted.ts';
+import { emitMmu } from './mmu.ts';
+import { emitMulhu } from './multiply.ts';
+import { emitClock, emitPrivileged, emitTopInterrupt, emitUpdateModes } from './privileged.ts';
+import { causes, type HartState, hartState, status, stopCode, type StopReason, stopReasons } from './state.ts';
+
+/** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
+export interface PhysicalBus {
+  /** 1, 2 and 4 bytes: a number, 8: a bigint (a number is taken too); undefined → access fault. */
+  read(address: number, bytes: 1 | 2 | 4 | 8): number | bigint | undefined;
+  /** False → access fault. */
+  write(address: number, bytes: 1 | 2 | 4 | 8, value: number | bigint): boolean;
+}
+
+/** What all harts of a machine have in common: memory and predecoded code. */
+export class HartGroup {
+  readonly memory: HostMemory;
+  readonly ramBase: number;
+  readonly layout: EngineLayout;
+  readonly code: CodeCache;
+
+  /** `harts` as it was given to `engineBytes` when the memory was made. */
+  constructor(options: { memory: HostMemory; ramBase: number; harts: number }) {
+    this.memory = options.memory;
+    this.ramBase = options.ramBase;
+    this.layout = engineLayout({ harts: options.harts, guestBytes: options.memory.guestBytes });
+    invariant(this.layout.bytes <= this.memory.engineBytes, 'host memory has too little room for the engine');
+    this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view));
+  }
+}
+
+export interface HartOptions {
+  readonly group: HartGroup;
+  /** Position in the group, and mhartid. */
+  readonly id: number;
+  readonly bus: PhysicalBus;
+  /** 's': starts in S-mode, and `onEcall` answers its environment calls. 'm': starts in M-mode, raw. */
+  readonly entryMode: 's' | 'm';
+  /** Virtual time that an instruction takes; an integer. */
+  readonly nsPerInstruction?: number;
+  readonly imsic?: ImsicPort;
+  /** An ecall from S-mode with entry mode 's'; arguments and results through `x` and `setX`. */
+  readonly onEcall?: (hart: Hart) => void;
+  /** A store was done to the page of `watchStore`. */
+  readonly onWatchedStore?: () => void;
+}
+
+/** Why a hart cannot go on: the first of the traps that led nowhere. */
+export interface Crash {
+  readonly cause: bigint;
+  readonly tval: bigint;
+  readonly pc: bigint;
+}
+
+type Exported = Readonly<{
+  run(budget: number): number;
+  csrRead(index: number, writes: number): bigint;
+  csrWrite(index: number, value: bigint): void;
+  updateModes(): void;
+  fenceCode(): void;
+}>;
+
+export class Hart {
+  readonly id: number;
+  readonly #group: HartGroup;
+  readonly #state: HartState;
+  readonly #view: DataView;
+  readonly #options: HartOptions;
+  readonly #stored = new Map<string, Cell<'i64'>>();
+  readonly #wasm: Exported;
+  readonly #place: { readonly hart: number; readonly ramBase: number; readonly guestBase: number };
+
+  constructor(options: HartOptions) {
+    const { group, id } = options;
+    invariant(id < group.layout.harts, `hart ${id} of ${group.layout.harts}`);
+    this.id = id;
+    this.#options = options;
+    this.#group = group;
+    this.#view = group.memory.view;
+    this.#state = hartState(group.layout, id);
+    for (const row of csrs) if (!row.read) this.#stored.set(row.name, this.#state.storage.i64());
+    this.#place = {
+      hart: group.layout.firstHart + id * group.layout.hartStride,
+      ramBase: group.ramBase,
+      guestBase: group.memory.guestBase,
+    };
+    invariant(
+      this.#state.storage.next <= this.#place.hart + group.layout.dataTlb,
+      'the state of a hart outgrew its room',
+    );
+    this.#wasm = this.#build();
+    this.reset(0, 0, 0);
+  }
+
+  #build(): Exported {
+    const { group } = this.#options;
+    const { memory, layout } = group;
+    const state = this.#state;
+    const supervisorOnly = this.#options.entryMode === 's';
+    const module = new ModuleBuilder();
+    const imports = importEngine(module);
+    const imsic = {
+      imsicRead: module.import('imsicRead', ['i32'], 'i32'),
+      imsicWrite: module.import('imsicWrite', ['i32'], 'i32'),
+      imsicTop: module.import('imsicTop', [], 'i32'),
+      imsicClaim: module.import('imsicClaim', [], 'void'),
+    };
+    const sbi = module.import('sbi', [], 'void');
+
+    const stored = (name: string): Cell<'i64'> => {
+      const cell = this.#stored.get(name);
+      invariant(cell, `${name} is no stored CSR`);
+      return cell;
+    };
+    const mmu = emitMmu(module, state, layout, this.#place, supervisorOnly);
+    const accesses = emitAccesses(module, state, layout, this.#place, imports, mmu);
+    const { nanoseconds, ticks, pending } = emitClock(module, state);
+    const ctx: CsrContext = {
+      state,
+      accesses,
+      imsic,
+      ticks,
+      pending,
+      updateModes: emitUpdateModes(module, state, {
+        data: this.#place.hart + layout.dataTlb,
+        fetch: this.#place.hart + layout.fetchTlb,
+        bankBytes,
+        tlbBytes,
+      }),
+      topInterrupt: emitTopInterrupt(module, state, stored('mideleg').get, pending),
+      supervisorOnly,
+      hartId: this.id,
+      stored,
+    };
+    const illegal = call(mmu.fault, i32.const(causes.illegal), i64.const(0));
+    const csrAccess = emitCsrs(module, ctx, illegal);
+    const privileged = emitPrivileged(module, ctx, mmu, accesses, nanoseconds, sbi, this.#place);
+    const mulhu = emitMulhu(module);
+    const runtime: Runtime = {
+      state,
+      accesses,
+      mmu,
+      csrs: csrAccess,
+      privileged,
+      mulhu,
+      float: emitFloat(module),
+    };
+    emitRun(module, state, accesses, imports, privileged, [
+      (x) => [illegal, x.trap()],
+      ...handled.map(
+        ({ row, bytes }) =>
+          (x: ConstructorParameters<typeof Interpreted>[0]) =>
+            new Interpreted(x, runtime, row, bytes).handler(),
+      ),
+    ]);
+    const pages = memory.buffer.byteLength / 65536;
+    const bytes = module.encode({ initial: pages, maximum: pages });
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: this.#imports() });
+    return instance.exports as unknown as Exported;
+  }
+
+  #imports(): Record<string, unknown> {
+    const { bus, imsic, onEcall, onWatchedStore } = this.#options;
+    const { code, memory } = this.#group;
+    const { view } = memory;
+    const value = this.#state.busValue.address;
+    return {
+      memory: memory.wasm,
+      busRead: (lo: number, hi: number, bytes: 1 | 2 | 4 | 8): number => {
+        const read = bus.read((hi >>> 0) * 0x1_0000_0000 + (lo >>> 0), bytes);
+        if (read === undefined) return 0;
+        if (typeof read === 'bigint') view.setBigUint64(value, read, true);
+        else {
+          view.setUint32(value, read >>> 0, true);
+          view.setUint32(value + 4, Math.floor(read / 0x1_0000_0000) >>> 0, true);
+        }
+        return 1;
+      },
+      busWrite: (lo: number, hi: number, bytes: 1 | 2 | 4 | 8): number => {
+        const written =
+          bytes === 8
+            ? view.getBigUint64(value, true)
+            : bytes === 4
+              ? view.getUint32(value, true)
+              : bytes === 2
+                ? view.getUint16(value, true)
+                : view.getUint8(value);
+        return bus.write((hi >>> 0) * 0x1_0000_0000 + (lo >>> 0), bytes, written) ? 1 : 0;
+      },
+      codePage: (page: number): number => code.page(page),
+      decode: (ip: number): void => code.decode(ip),
+      decodeCrossing: (ip: number, upper: number): void => code.decodeCrossing(ip, upper),
+      watched: (): void => onWatchedStore?.(),
+      sbi: (): void => onEcall?.(this),
+      imsicRead: (select: number): number => {
+        // AIA §5.2.1: 0x30 … 0x3f is the array of major interrupts' priorities, of which RV64 has the even ones;
+        // none is configurable.
+        const read = select >= 0x30 && select < 0x40 && !(select & 1) ? 0 : select >= 0x70 && select <= 0xff ? imsic?.readIndirect(select) : undefined; // prettier-ignore
+        if (read === undefined) return 0;
+        view.setBigUint64(value, BigInt.asUintN(64, BigInt(read)), true);
+        return 1;
+      },
+      imsicWrite: (select: number): number => {
+        if (select < 0x70) return 1;
+        return imsic?.writeIndirect(select, view.getBigUint64(value, true)) ? 1 : 0;
+      },
+      imsicTop: (): number => imsic?.topei() ?? 0,
+      imsicClaim: (): void => imsic?.claim(),
+    };
+  }
+
+  #get(cell: Cell<'i32' | 'i64'>): bigint {
+    return cell.type === 'i32'
+      ? BigInt(this.#view.getUint32(cell.address, true))
+      : this.#view.getBigUint64(cell.address, true);
+  }
+  #set(cell: Cell<'i32' | 'i64'>, value: bigint | number): void {
+    if (cell.type === 'i32') this.#view.setInt32(cell.address, Number(value), true);
+    else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
+  }
+
+  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time stays. Code that `group.code.written` names is seen. */
+  reset(pc: number | bigint, a0: number | bigint, a1: number | bigint): void {
+    const state = this.#state;
+    const { hart } = this.#place;
+    const time = [this.#get(state.timeBase)];
+    this.#group.memory.bytes.fill(0, hart, hart + this.#group.layout.dataTlb);
+    this.#group.memory.bytes.fill(0xff, hart + this.#group.layout.dataTlb, hart + this.#group.layout.hartStride);
+    const supervisor = this.#options.entryMode === 's';
+    for (const row of csrs) {
+      const cell = this.#stored.get(row.name);
+      if (cell && row.reset) this.#set(cell, row.reset[this.#options.entryMode]);
+    }
+    this.#set(state.timeBase, time[0]!);
+    this.#set(state.nsPerInstruction, this.#options.nsPerInstruction ?? 1);
+    this.#set(state.priv, supervisor ? 1 : 3);
+    this.#set(state.mstatus, status.UXL | status.SXL);
+    this.#set(state.menvcfg, supervisor ? 1n << 63n : 0n);
+    this.#set(state.stimecmp, -1n);
+    this.#set(state.superFirst, (1n << 63n) - 1n);
+    this.#set(state.watchPage, -1);
+    this.#set(state.trapRetired, -1n);
+    this.pc = BigInt(pc);
+    this.setX(10, a0);
+    this.setX(11, a1);
+    this.#wasm.fenceCode();
+    this.#wasm.updateModes();
+  }
+
+  /** Runs at most that many instructions. */
+  run(maxInstructions: number): StopReason {
+    const budget = Math.min(Math.max(Math.floor(maxInstructions), 0), 0x7fff_ffff);
+    if (this.#group.code.lastHart !== this.id) {
+      // Another hart ran since, and may have stored to what was reserved.
+      this.#group.code.lastHart = this.id;
+      this.#set(this.#state.reservation, 0);
+    }
+    const reason = stopReasons[this.#wasm.run(budget)]!;
+    invariant(reason !== 'running', 'a hart stopped without a reason');
+    return reason;
+  }
+
+  /** Instructions retired since reset. */
+  get instret(): number {
+    return Number(this.#get(this.#state.sliceEnd)) - this.#view.getInt32(this.#state.left.address, true);
+  }
+  /** x0 … x31, unsigned 64 bits. */
+  x(index: number): bigint {
+    return this.#view.getBigUint64(this.#state.x + 8 * index, true);
+  }
+  setX(index: number, value: bigint | number): void {
+    if (index !== 0) this.#view.setBigUint64(this.#state.x + 8 * index, BigInt.asUintN(64, BigInt(value)), true);
+  }
+  /** Raw bits of f0 … f31. */
+  f(index: number): bigint {
+    return this.#view.getBigUint64(this.#state.f + 8 * index, true);
+  }
+  setF(index: number, value: bigint): void {
+    this.#view.setBigUint64(this.#state.f + 8 * index, BigInt.asUintN(64, value), true);
+  }
+  get pc(): bigint {
+    return this.#get(this.#state.pc);
+  }
+  set pc(value: bigint) {
+    this.#set(this.#state.pc, value);
+  }
+  /** 0 = U, 1 = S, 3 = M. */
+  get privilege(): number {
+    return Number(this.#get(this.#state.priv));
+  }
+
+  /** A CSR by name as M-mode sees it; undefined where there is none. */
+  csr(name: string): bigint | undefined {
+    return this.#asMachine(name, (index) => BigInt.asUintN(64, this.#wasm.csrRead(index, 0)));
+  }
+  /** Writes as M-mode would; false where there is no such CSR. */
+  setCsr(name: string, value: bigint): boolean {
+    return this.#asMachine(name, (index) => (this.#wasm.csrWrite(index, BigInt.asIntN(64, value)), true)) ?? false;
+  }
+  #asMachine<R>(name: string, access: (index: number) => R): R | undefined {
+    const index = csrs.findIndex((row) => row.name === name);
+    if (index < 0) return undefined;
+    const priv = this.privilege;
+    this.#set(this.#state.priv, 3);
+    const result = access(index);
+    this.#set(this.#state.priv, priv);
+    const failed = this.#get(this.#state.fault) !== 0n;
+    this.#set(this.#state.fault, 0);
+    this.#wasm.updateModes();
+    return failed ? undefined : result;
+  }
+
+  /** Interrupt lines by their bit of mip: 3 MSI, 7 MTI, 9 SEI, 11 MEI; 1 SSI sets the bit that software clears. */
+  setInterrupt(bit: number, on: boolean): void {
+    const cell = bit === 1 ? this.#state.softPending : this.#state.wiredPending;
+    const mask = 1n << BigInt(bit);
+    const old = this.#get(cell);
+    this.#set(cell, on ? old | mask : old & ~mask);
+    this.#lookUp();
+  }
+  /** `run` returns 'event' behind the present instruction. */
+  requestStop(): void {
+    this.#stop('event');
+  }
+  /** The hart stops ('halted'), as by SBI. */
+  halt(): void {
+    this.#stop('halted');
+  }
+  #stop(reason: StopReason): void {
+    this.#set(this.#state.stop, stopCode(reason));
+    this.#lookUp();
+  }
+  #lookUp(): void {
+    const { sliceEnd, left } = this.#state;
+    this.#set(sliceEnd, this.#get(sliceEnd) - this.#get(left));
+    this.#set(left, 0);
+  }
+
+  /** Virtual time now, ns. */
+  setTimeBase(ns: number): void {
+    this.#set(this.#state.timeBase, BigInt(ns));
+    this.#set(this.#state.timeFrom, this.instret);
+    this.#lookUp();
+  }
+  skipTime(ns: number): void {
+    this.#set(this.#state.timeBase, this.#get(this.#state.timeBase) + BigInt(ns));
+    this.#lookUp();
+  }
+
+  /** Reports stores to the page of a physical address (HTIF's tohost); undefined = no longer. */
+  watchStore(address: number | undefined): void {
+    const page = address === undefined ? -1 : Math.floor((address - this.#place.ramBase) / pageBytes);
+    this.#set(this.#state.watchPage, page);
+    this.flushTranslations();
+  }
+  /** Forgets cached translations, as sfence.vma does. */
+  flushTranslations(): void {
+    const { hart } = this.#place;
+    this.#group.memory.bytes.fill(0xff, hart + this.#group.layout.dataTlb, hart + this.#group.layout.hartStride);
+    this.#lookUp();
+  }
+  /** After 'crash'. */
+  get crash(): Crash {
+    const { crashCause, crashValue, crashPc } = this.#state;
+    return { cause: this.#get(crashCause), tval: this.#get(crashValue), pc: this.#get(crashPc) };
+  }
+}
