@@ -15,6 +15,7 @@ import { Interpreted, type Runtime } from './interpreted.ts';
 import { emitMmu } from './mmu.ts';
 import { emitMulhu } from './multiply.ts';
 import { emitClock, emitPrivileged, emitTopInterrupt, emitUpdateModes } from './privileged.ts';
+import { answerEcall, sbiErrors, type SbiHandler } from './sbi.ts';
 import { causes, type HartState, hartState, status, stopCode, type StopReason, stopReasons } from './state.ts';
 
 /** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
@@ -47,13 +48,13 @@ export interface HartOptions {
   /** Position in the group, and mhartid. */
   readonly id: number;
   readonly bus: PhysicalBus;
-  /** 's': starts in S-mode, and `onEcall` answers its environment calls. 'm': starts in M-mode, raw. */
+  /** 's': starts in S-mode, and `sbi` answers its environment calls. 'm': starts in M-mode, raw. */
   readonly entryMode: 's' | 'm';
   /** Virtual time that an instruction takes; an integer. */
   readonly nsPerInstruction?: number;
   readonly imsic?: ImsicPort;
-  /** An ecall from S-mode with entry mode 's'; arguments and results through `x` and `setX`. */
-  readonly onEcall?: (hart: Hart) => void;
+  /** Answers environment calls from S-mode with entry mode 's'. */
+  readonly sbi?: SbiHandler;
   /** A store was done to the page of `watchStore`. */
   readonly onWatchedStore?: () => void;
 }
@@ -173,7 +174,7 @@ export class Hart {
   }
 
   #imports(): Record<string, unknown> {
-    const { bus, imsic, onEcall, onWatchedStore } = this.#options;
+    const { bus, imsic, sbi, onWatchedStore } = this.#options;
     const { code, memory } = this.#group;
     const { view } = memory;
     const value = this.#state.busValue.address;
@@ -204,7 +205,10 @@ export class Hart {
       decode: (ip: number): void => code.decode(ip),
       decodeCrossing: (ip: number, upper: number): void => code.decodeCrossing(ip, upper),
       watched: (): void => onWatchedStore?.(),
-      sbi: (): void => onEcall?.(this),
+      sbi: (): void => {
+        if (sbi) answerEcall(this, sbi);
+        else this.setX(10, sbiErrors.SBI_ERR_NOT_SUPPORTED);
+      },
       imsicRead: (select: number): number => {
         // AIA §5.2.1: 0x30 … 0x3f is the array of major interrupts' priorities, of which RV64 has the even ones;
         // none is configurable.
@@ -371,6 +375,18 @@ export class Hart {
     const { hart } = this.#place;
     this.#group.memory.bytes.fill(0xff, hart + this.#group.layout.dataTlb, hart + this.#group.layout.hartStride);
     this.#lookUp();
+  }
+  /** What fence.i does. */
+  fenceCode(): void {
+    this.#wasm.fenceCode();
+  }
+  /** Bytes of guest RAM at a physical address, or undefined where a part is not RAM. */
+  guestBytes(physical: bigint, length: bigint): Uint8Array | undefined {
+    const { guestBase, guestBytes, bytes } = this.#group.memory;
+    const offset = physical - BigInt(this.#place.ramBase);
+    if (offset < 0n || length < 0n || offset + length > BigInt(guestBytes)) return undefined;
+    const first = guestBase + Number(offset);
+    return bytes.subarray(first, first + Number(length));
   }
   /** After 'crash'. */
   get crash(): Crash {
