@@ -1,0 +1,59 @@
+import { errno } from '#vmm/base/errno';
+import { copyStruct } from './command.ts';
+import type { Errno, UserData, UserDataArray } from './iommu-ops.ts';
+import type { ProcessMemory } from './memory/process-memory.ts';
+
+/** `struct iommu_user_data` over process memory. */
+export class UserStruct implements UserData {
+  readonly type: number;
+  readonly length: number;
+  readonly #memory: ProcessMemory;
+  readonly #address: number;
+
+  constructor(memory: ProcessMemory, address: number, type: number, length: number) {
+    this.#memory = memory;
+    this.#address = address;
+    this.type = type;
+    this.length = length;
+  }
+
+  copyStruct(type: number, bytes: number, minBytes: number): Uint8Array | Errno {
+    if (this.type !== type || this.length < minBytes) return errno.EINVAL;
+    const out = new Uint8Array(bytes);
+    return copyStruct(this.#memory, this.#address, this.length, out, bytes) || out;
+  }
+
+  copyBack(type: number, source: Uint8Array, minBytes: number): Errno {
+    if (this.type !== type || this.length < minBytes || source.length < this.length) return errno.EINVAL;
+    return this.#memory.write(this.#address, source, this.length) > 0 ? errno.EFAULT : 0;
+  }
+}
+
+/** `struct iommu_user_data_array` over process memory. One object a context, used for one call at a time. */
+export class UserArray implements UserDataArray {
+  type = 0;
+  entryLength = 0;
+  count = 0;
+  handled = 0;
+  readonly #memory: ProcessMemory;
+  #address = 0;
+
+  constructor(memory: ProcessMemory) {
+    this.#memory = memory;
+  }
+
+  begin(address: number, type: number, entryLength: number, count: number): this {
+    this.#address = address;
+    this.type = type;
+    this.entryLength = entryLength;
+    this.count = count;
+    // A driver that never sets it has, like the kernel's, handled what it was given.
+    this.handled = count;
+    return this;
+  }
+
+  copyEntry(index: number, target: Uint8Array, type: number, minBytes: number): Errno {
+    if (this.type !== type || index >= this.count || this.entryLength < minBytes) return errno.EINVAL;
+    return copyStruct(this.#memory, this.#address + index * this.entryLength, this.entryLength, target, target.length);
+  }
+}
