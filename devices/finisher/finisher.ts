@@ -8,8 +8,6 @@ export interface Finish {
   readonly code: number;
 }
 
-export const finisherBytes = 4096;
-
 const finish = register({
   width: 32,
   spec: 'SiFive test finisher, FINISHER 0x000',

@@ -5,7 +5,8 @@ import { encodeDeviceTree, type PropertyValue, type TreeNode } from '#vmm/boot/d
 import { decodeDeviceTree, type ReadNode } from '#vmm/boot/device-tree-reader';
 
 /** The Devicetree compiler, where it is installed. */
-const dtc = (args: string[], input: Uint8Array | string) => spawnSync('dtc', args, { input });
+const compiler = process.env['DTC'] ?? 'dtc';
+const dtc = (args: string[], input: Uint8Array | string) => spawnSync(compiler, args, { input });
 const hasDtc = dtc(['--version'], '').status === 0;
 
 /** What a value is as bytes, written a second time and differently. */

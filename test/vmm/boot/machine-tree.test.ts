@@ -111,7 +111,8 @@ describe("the machine's device tree", () => {
     expect(find(plain, 'soc').children.map(({ name }) => name)).not.toContain('iommu@3010000');
   });
 
-  const dtc = (args: string[], input: Uint8Array) => spawnSync('dtc', args, { input });
+  const compiler = process.env['DTC'] ?? 'dtc';
+  const dtc = (args: string[], input: Uint8Array) => spawnSync(compiler, args, { input });
   test.skipIf(dtc(['--version'], new Uint8Array()).status !== 0)('dtc finds nothing to complain about', () => {
     const checked = dtc(['-I', 'dtb', '-O', 'dts'], encodeDeviceTree(machineTree(machine)));
     expect(checked.stderr.toString()).toBe('');
