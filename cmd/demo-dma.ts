@@ -113,6 +113,9 @@ export async function demoDma(options: DemoOptions): Promise<number> {
     const session = await runSession(prepared, {
       console: (bytes) => narrator.console(bytes),
       sink: narrator.sink,
+      started: (machine) => {
+        narrator.stats = () => machine.stats();
+      },
       verbose: options.verbose === true,
     });
     narrator.finish();

@@ -1,6 +1,8 @@
 /** The tree of commands, and how each error ends. */
 import { CommanderError } from '@commander-js/extra-typings';
 import { newCommand } from './command.ts';
+import { benchCommand } from './bench.ts';
+import { conformanceCommand } from './conformance.ts';
 import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
 import { CommandError, exitCodeHelp, exitCodes } from './exit.ts';
@@ -25,7 +27,9 @@ export const program = () =>
     .addCommand(runCommand())
     .addCommand(imagesCommand())
     .addCommand(configCommand())
-    .addCommand(traceCommand());
+    .addCommand(traceCommand())
+    .addCommand(conformanceCommand())
+    .addCommand(benchCommand());
 
 /** What to say on stderr, one sentence a line, and the exit code. */
 export function explain(error: unknown): { readonly sentences: readonly string[]; readonly code: number } {

@@ -25,6 +25,10 @@ export interface Watch {
   readonly sink?: TraceSink;
   /** Show every event on stderr. */
   readonly verbose?: boolean;
+  /** Nobody listens to the trace, for measurements. */
+  readonly unobserved?: boolean;
+  /** The machine exists and is about to run. */
+  readonly started?: (machine: Machine) => void;
 }
 
 export interface Session {
@@ -78,14 +82,15 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   });
 
   const last = new LastEvents(rememberedEvents);
-  machine.trace.listen(last.sink);
+  if (!watch.unobserved) machine.trace.listen(last.sink);
   const traceFile = config.trace.file === undefined ? undefined : new OutputFile(config.trace.file, 'a trace file');
   const lines = traceFile && new JsonLines(traceFile.write, eventFilter(config.trace.events));
   if (lines) machine.trace.listen(lines.sink);
   if (watch.verbose) machine.trace.listen((event) => stderr.line(stderr.colors.dim(textLine(event))));
-  else machine.trace.listen(logEvents(openLog(config['log-level'])));
+  else if (!watch.unobserved) machine.trace.listen(logEvents(openLog(config['log-level'])));
   if (watch.sink) machine.trace.listen(watch.sink);
 
+  watch.started?.(machine);
   const interrupt = onInterrupt();
   const start = performance.now();
   const deadline = config.timeout === undefined ? Infinity : start + config.timeout * 1000;

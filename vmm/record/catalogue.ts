@@ -8,9 +8,20 @@ import { irqEvents } from '#vmm/irq/events';
 import { nicEvents } from '#devices/nic/events';
 import { nvmeEvents } from '#devices/nvme/events';
 import { frontEndEvents } from '#iommufd/arch/riscv/events';
+import { kernelEvents } from '#iommufd/kernel/events';
+import { viommuEvents } from '#viommu/riscv/events';
 import { formatBytes } from './bytes.ts';
 
-const tables: readonly EventTable[] = [frontEndEvents, nvmeEvents, nicEvents, pciEvents, irqEvents, busEvents];
+const tables: readonly EventTable[] = [
+  viommuEvents,
+  kernelEvents,
+  frontEndEvents,
+  nvmeEvents,
+  nicEvents,
+  pciEvents,
+  irqEvents,
+  busEvents,
+];
 
 function merge(): ReadonlyMap<string, EventRow> {
   const rows = new Map<string, EventRow>();

@@ -3,6 +3,7 @@ import { formatBytes, formatCount } from './bytes.ts';
 import { catalogue, formatField } from './catalogue.ts';
 import type { Layer, Sum, Telling } from './narration.ts';
 import { layers, sums, tellings } from './narration.ts';
+import type { MachineStats } from './summary.ts';
 
 /** What a line is, for whoever colours it. */
 export type LineKind = 'step' | 'console' | 'warning' | 'total' | Layer;
@@ -53,17 +54,20 @@ export class Narrator {
   #told = new Map<string, Told>();
   #totals = new Map<string, Total>();
   #line = '';
-  readonly #decoder: (bytes: Uint8Array) => string;
+  readonly #decode: (bytes: Uint8Array) => string;
+  #before: MachineStats | undefined;
+  /** Gives the counters of now, once there is a machine. */
+  stats: (() => MachineStats) | undefined;
 
   /** `decode` turns console bytes into text (a streaming UTF-8 decoder). */
   constructor(write: LineWriter, decode: (bytes: Uint8Array) => string) {
     this.#write = write;
-    this.#decoder = decode;
+    this.#decode = decode;
   }
 
   /** Bytes that the guest wrote to its console. */
   console(bytes: Uint8Array): void {
-    const lines = (this.#line + this.#decoder(bytes)).split('\n');
+    const lines = (this.#line + this.#decode(bytes)).split('\n');
     this.#line = lines.pop()!;
     if (this.#line.length > longestLine) (lines.push(this.#line), (this.#line = ''));
     for (const line of lines) this.#consoleLine(line);
@@ -139,6 +143,39 @@ export class Narrator {
     for (const [device, said] of byDevice) this.#write(`${margin('device')}${device}: ${said.join('; ')}`, 'total');
     this.#told = new Map();
     this.#totals = new Map();
+    this.#tellHardware();
+  }
+
+  /** What the host IOMMU did for the devices' DMA since the last step. */
+  #tellHardware(): void {
+    const now = this.stats?.();
+    if (!now) return;
+    const before = this.#before;
+    this.#before = now;
+    for (const [i, device] of now.devices.entries()) {
+      const was = before?.devices[i];
+      const reads = device.reads - (was?.reads ?? 0);
+      const writes = device.writes - (was?.writes ?? 0);
+      const messages = device.messages - (was?.messages ?? 0);
+      const faults = device.faults - (was?.faults ?? 0);
+      const parts = [
+        reads > 0 ? `read ${formatBytes(device.readBytes - (was?.readBytes ?? 0))} in ${formatCount(reads)}` : '',
+        writes > 0
+          ? `wrote ${formatBytes(device.writtenBytes - (was?.writtenBytes ?? 0))} in ${formatCount(writes)}`
+          : '',
+        messages > 0 ? `sent ${formatCount(messages)} MSI` : '',
+        faults > 0 ? `${formatCount(faults)} refused` : '',
+      ].filter((part) => part !== '');
+      if (parts.length > 0) this.#write(`${margin('hardware')}DMA of ${device.id}: ${parts.join(', ')}`, 'total');
+    }
+    const translations = now.translations - (before?.translations ?? 0);
+    const walks = now.walks - (before?.walks ?? 0);
+    const hits = now.iotlbHits - (before?.iotlbHits ?? 0);
+    if (translations > 0)
+      this.#write(
+        `${margin('hardware')}${formatCount(translations)} translations: ${formatCount(hits)} IOTLB hits, ${formatCount(walks)} walks`,
+        'total',
+      );
   }
 }
 

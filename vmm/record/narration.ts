@@ -64,6 +64,36 @@ export const tellings: Readonly<Record<string, Telling>> = {
     say: (f) => `interrupt: ${text(f['cause'])}${named(f, 'message', '→ ')}`,
     kind: (f) => `interrupt: ${text(f['cause'])}`,
   },
+  'iommufd.ioctl': {
+    layer: 'iommufd',
+    say: (f) => `${text(f['name'])}(${text(f['in']).replaceAll(' ', ', ')}) = ${text(f['result'])}${f['out'] === '' ? '' : ` {${text(f['out']).replaceAll(' ', ', ')}}`}`,
+    kind: (f) => text(f['name']),
+  },
+  'iommufd.read': {
+    layer: 'iommufd',
+    say: (f) => `read(fd ${text(f['fd'])}) = ${text(f['result'])}`,
+    kind: () => 'read',
+  },
+  'iommufd.write': {
+    layer: 'iommufd',
+    say: (f) => `write(fd ${text(f['fd'])}) = ${text(f['result'])}`,
+    kind: () => 'write',
+  },
+  'viommu.context': {
+    layer: 'viommu',
+    say: (f) => `device context of ${bdf(Number(f['rid']))}: ${text(f['state'])}${named(f, 'detail')}`,
+    kind: () => 'device context',
+  },
+  'viommu.fault': {
+    layer: 'viommu',
+    say: (f) => `passes the guest a fault: ${text(f['name'])} (cause ${text(f['cause'])}) by ${bdf(Number(f['rid']))} at IOVA ${address(f['iova'])}`,
+    kind: (f) => `fault passed on: ${text(f['name'])}`,
+  },
+  'viommu.refused': {
+    layer: 'viommu',
+    say: (f) => `the host refused ${text(f['call'])}: ${text(f['errno'])}`,
+    kind: (f) => `refused ${text(f['call'])}`,
+  },
   'pci.bar': {
     layer: 'device',
     say: (f) => `${text(f['name'])}: BAR ${text(f['bar'])} at ${address(f['address'])}, ${text(f['bytes'])} bytes`,

@@ -1,8 +1,11 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { FieldValue } from '#vmm/base/events';
 import { catalogue, eventFilter, unknownGlobs } from '#vmm/record/catalogue';
 import { Narrator } from '#vmm/record/narrate';
 import { sums, tellings } from '#vmm/record/narration';
+import type { DeviceStats } from '#vmm/record/summary';
 import { LastEvents, textLine } from '#vmm/record/text';
 
 function story(tell: (narrator: Narrator, say: (text: string) => void) => void): string {
@@ -77,6 +80,53 @@ describe('narration', () => {
     );
   });
 
+  it('tells what the hardware did in each step', () => {
+    const stats = {
+      instructions: 0,
+      virtualNs: 0,
+      devices: [] as DeviceStats[],
+      translations: 0,
+      iotlbHits: 0,
+      iotlbMisses: 0,
+      walks: 0,
+      walkLoads: 0,
+      hostFaults: 0,
+      commands: {},
+      ioctls: {},
+    };
+    const nvme = {
+      id: 'nvme0',
+      address: '00:01.0',
+      readBytes: 0,
+      reads: 0,
+      writtenBytes: 0,
+      writes: 0,
+      messages: 0,
+      faults: 0,
+    };
+    const told = story((narrator, say) => {
+      narrator.stats = () => ({ ...stats, devices: [{ ...nvme }] });
+      say('step: one\n');
+      nvme.writes = 2048;
+      nvme.writtenBytes = 8 << 20;
+      stats.translations = 3000;
+      stats.iotlbHits = 2990;
+      stats.walks = 10;
+      say('step: two\n');
+      nvme.reads = 1;
+      nvme.readBytes = 64;
+      nvme.faults = 1;
+    });
+    expect(told).toBe(
+      `
+▶ one
+        host      DMA of nvme0: wrote 8.0 MiB in 2 048
+        host      3 000 translations: 2 990 IOTLB hits, 10 walks
+▶ two
+        host      DMA of nvme0: read 64 B in 1, 1 refused`.slice(1),
+    );
+  });
+
   it('is bounded, whatever the guest does', () => {
     const told = story((narrator, say) => {
       for (let i = 0; i < 5000; i++) {
@@ -119,6 +169,17 @@ describe('catalogue', () => {
       expect(name).toMatch(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/);
       expect(row.doc, name).toMatch(/^[A-Z].*\.$/);
     }
+  });
+
+  it('has every event that is emitted', () => {
+    const emitted = new Set<string>();
+    for (const root of ['vmm', 'viommu', 'iommufd', 'devices'])
+      for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }))
+        if (file.endsWith('.ts'))
+          for (const match of readFileSync(join(root, file), 'utf8').matchAll(/emit\(\s*'([^']+)'/g))
+            emitted.add(match[1]!);
+    expect(emitted.size).toBeGreaterThan(20);
+    expect([...emitted].filter((name) => !catalogue.has(name))).toEqual([]);
   });
 
   it('is filtered by globs', () => {

@@ -1,0 +1,14 @@
+import { Argument, Option } from '@commander-js/extra-typings';
+import { newCommand } from './command.ts';
+
+export const conformanceCommand = () =>
+  newCommand('conformance')
+    .description('replay recorded cases of the real thing and compare every answer')
+    .addArgument(new Argument('<dir>', 'folder of recordings: an index.json and the files that it names'))
+    .addHelpText('before', 'Examples:\n  iommulab conformance test/conformance/riscv-iommu --case "nested-*"\n')
+    .option('--case <glob>', 'only cases whose names match', '*')
+    .addOption(new Option('--reporter <name>', 'how results are printed').choices(['pretty', 'json']).default('pretty'))
+    .action(async (dir, options) => {
+      const { conformance } = await import('./conformance-run.ts');
+      process.exitCode = conformance(dir, options);
+    });
