@@ -1,14 +1,16 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
-import { StorageError, type StorageErrorKind } from '#vmm/base/ports';
+import { StorageError, type StorageErrorKind, noPasid } from '#vmm/base/ports';
 import { type CommandRow, commandFor, effectsLog } from './commands.ts';
 import { Engine, held } from './engine.ts';
 import { FeatureValues } from './features.ts';
 import { asyncEventLimit } from './identify.ts';
-import { type ErrorEntry, Health } from './health.ts';
+import { type ErrorEntry, Health, asyncEvent } from './health.ts';
+import { logPages } from './log-pages.ts';
 import type { Namespace } from './namespaces.ts';
 import { parsePrp } from './prp.ts';
-import { type Command, CommandList } from './queues.ts';
+import { parseSgl } from './sgl.ts';
+import { type Command, CommandList, type CompletionQueue, type SubmissionQueue } from './queues.ts';
 import { moreInLog, status, statusName } from './status.ts';
 import { type Dma, ScatterList } from './transfer.ts';
 
@@ -45,10 +47,14 @@ export interface ControllerSetup {
   readonly mdts: number;
   readonly timing: NvmeTiming;
   readonly namespaces: readonly Namespace[];
+  /** I/O queues can be given a PASID. */
+  readonly areUserQueuesOffered: boolean;
   /** CSTS.CFS. */
   readonly onFatal: () => void;
 }
 
+/** Asynchronous event information of type error (§5.2, figure 146). */
+const transientInternalError = 4;
 /** Different warnings told; a guest cannot flood the trace. */
 const maxWarnings = 64;
 
@@ -68,9 +74,13 @@ export class Controller {
   readonly engine: Engine;
   readonly features: FeatureValues;
   readonly health: Health;
+  /** Largest data transfer in bytes. */
+  readonly maxTransfer: number;
   readonly list = new ScatterList();
   /** Room for the small structures that commands carry. */
   readonly scratch = new Uint8Array(4096);
+  /** Whose format changed since the Changed Namespace List was read. */
+  readonly changedNamespaces = new Set<number>();
   /** CC.MPS as log2 bytes. */
   pageShift = 12;
   /** CC.IOSQES and CC.IOCQES allow I/O queues. */
@@ -86,6 +96,7 @@ export class Controller {
     this.setup = setup;
     this.clock = clock;
     this.trace = trace;
+    this.maxTransfer = 4096 * 2 ** setup.mdts;
     this.engine = new Engine(clock, this, setup.timing.fetch, setup.timing.bandwidth);
     this.features = new FeatureValues(setup.ioQueues);
     this.health = new Health(clock);
@@ -93,10 +104,6 @@ export class Controller {
 
   get dma(): Dma {
     return this.engine.dma!;
-  }
-  /** Largest data transfer in bytes. */
-  get maxTransfer(): number {
-    return 4096 * 2 ** this.setup.mdts;
   }
 
   /** Controller-level reset (§7.3.2): what is in flight is gone, features return to their defaults. */
@@ -118,9 +125,10 @@ export class Controller {
     const { timing } = this.setup;
     const row = commandFor(command);
     if (!row) return timing.admin;
+    row.atFetch?.(this, command);
     if (row.data) {
-      const shift = this.namespace(command.nsid)?.blockShift ?? 9;
-      command.bytes = Math.min(((command.dw[12]! & 0xffff) + 1) * 2 ** shift, this.maxTransfer);
+      const blockBytes = this.namespace(command.nsid)?.blockBytes ?? 512;
+      command.bytes = Math.min(((command.dw[12]! & 0xffff) + 1) * blockBytes, this.maxTransfer);
     }
     return timing[row.latency];
   }
@@ -176,10 +184,17 @@ export class Controller {
     if (command.queue.id !== 0) this.health.ioCommands++;
   }
 
-  fatal(what: string, qid: number): void {
+  /** A queue of one process (with a PASID) must not take the controller down with it; any other is a fatal status (§9.5). */
+  lost(queue: SubmissionQueue | CompletionQueue, what: string): boolean {
+    if (this.trace.on) this.trace.emit('nvme.fatal', { device: this.setup.name, what, qid: queue.id });
+    if (queue.pasid !== noPasid) {
+      queue.isStopped = true;
+      this.notify(asyncEvent.error, transientInternalError, logPages.ERROR_INFORMATION.lid);
+      return true;
+    }
     this.engine.halt();
     this.setup.onFatal();
-    if (this.trace.on) this.trace.emit('nvme.fatal', { device: this.setup.name, what, qid });
+    return false;
   }
 
   /** Shutdown: what cannot be flushed is told, since nobody waits for a status. */
@@ -205,23 +220,26 @@ export class Controller {
     if (this.trace.on) this.trace.emit('nvme.warning', { device: this.setup.name, what });
   }
 
-  /** Fills `list` with where `length` bytes of the command's data lie. A status field. */
-  locate(command: Command, length: number): number {
+  /** Fills `list` with where `length` bytes of the command's data lie, which go to the host or come from it. A status field. */
+  locate(command: Command, length: number, toHost: boolean): number {
     this.list.clear(command.queue.pasid);
-    if (command.dw[0]! & 0xc000) return status.INVALID_FIELD;
-    return parsePrp(this.dma, this.list, command.dw, length, this.pageShift);
+    const selection = command.dw[0]! & 0xc000;
+    if (selection === 0) return parsePrp(this.dma, this.list, command.dw, length, this.pageShift);
+    // PSDT 3 is reserved, and admin commands use PRPs over PCI Express (§4.2, figure 105).
+    if (selection === 0xc000 || command.queue.id === 0) return status.INVALID_FIELD;
+    return parseSgl(this.dma, this.list, command.dw, length, toHost);
   }
 
   /** Controller → host, for admin data. */
   send(command: Command, data: Uint8Array): number {
     if (data.length === 0) return status.SUCCESS;
-    const located = this.locate(command, data.length);
+    const located = this.locate(command, data.length, true);
     return located === status.SUCCESS ? this.dma.scatter(this.list, data) : located;
   }
 
   /** Host → controller: the first `length` bytes (at most 4096) of `scratch`. */
   receive(command: Command, length: number): number {
-    const located = this.locate(command, length);
+    const located = this.locate(command, length, false);
     return located === status.SUCCESS ? this.dma.gather(this.list, this.scratch) : located;
   }
 

@@ -7,7 +7,7 @@ import { asyncEvent } from './health.ts';
 import { logPages } from './log-pages.ts';
 import { Namespace, type NamespaceOptions } from './namespaces.ts';
 import { bars, msix, pciIdentity } from './pci.ts';
-import { CompletionQueue, SubmissionQueue } from './queues.ts';
+import { CompletionQueue, SubmissionQueue, completionEntryBytes, submissionEntryBytes } from './queues.ts';
 import { RegisterFile, type RegisterName, doorbellBase, maxPageSizeExponent, registers } from './registers.ts';
 import { Dma } from './transfer.ts';
 
@@ -31,6 +31,8 @@ export interface NvmeOptions {
   /** Largest transfer as a power of two of 4 KiB pages, 1 … 9; default 7: 512 KiB. */
   readonly mdts?: number;
   readonly timing?: Partial<NvmeTiming>;
+  /** Offers a PASID capability of so many bits, and I/O queues that carry one; default 0: none. */
+  readonly pasidBits?: number;
 }
 
 /** Counters since power-on. */
@@ -59,6 +61,7 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   readonly flr = pciIdentity.flr;
   readonly bars: readonly BarSpec[];
   readonly msix: NonNullable<PciFunction['msix']>;
+  readonly pasid?: NonNullable<PciFunction['pasid']>;
   readonly #clock: Clock;
   readonly #trace: Trace;
   readonly #controller: Controller;
@@ -70,6 +73,8 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   constructor(options: NvmeOptions) {
     const ioQueues = options.ioQueues ?? 8;
     const mdts = options.mdts ?? 7;
+    const pasidBits = options.pasidBits ?? 0;
+    if (pasidBits > 0) this.pasid = { bits: pasidBits };
     invariant(ioQueues >= 1 && ioQueues <= 64, `${ioQueues} I/O queues`);
     invariant(mdts >= 1 && mdts <= 9, `mdts ${mdts}`);
     const first: NamespaceOptions[] = options.backend
@@ -91,6 +96,7 @@ export class NvmeDevice implements PciFunction, MmioDevice {
         mdts,
         timing: { ...defaultTiming, ...options.timing },
         namespaces: this.#namespaces,
+        areUserQueuesOffered: pasidBits > 0,
         onFatal: () => this.#setStatus('CFS', 1n),
       },
       options.clock,
@@ -116,6 +122,7 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   /** Power-on, bus or function-level reset: every register, the admin queue registers too. */
   reset(): void {
     this.#stop('function reset');
+    this.#controller.changedNamespaces.clear();
     this.#registers.reset();
   }
 
@@ -198,13 +205,17 @@ export class NvmeDevice implements PciFunction, MmioDevice {
     const isCommandSetKnown = CC.layout.get(values.CC, 'CSS') === 0n;
     const mask = (1n << BigInt(12 + exponent)) - 1n;
     const areBasesAligned = ((values.ASQ | values.ACQ) & mask) === 0n;
+    const areInRange =
+      values.ASQ + BigInt((asqs + 1) * submissionEntryBytes) <= 1n << 64n &&
+      values.ACQ + BigInt((acqs + 1) * completionEntryBytes) <= 1n << 64n;
     if (
       exponent > maxPageSizeExponent ||
       asqs === 0 ||
       acqs === 0 ||
       !isArbitrationKnown ||
       !isCommandSetKnown ||
-      !areBasesAligned
+      !areBasesAligned ||
+      !areInRange
     ) {
       this.#controller.warn('enabled with a configuration that cannot work');
       this.#setStatus('CFS', 1n);
@@ -235,7 +246,8 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   #stop(cause: string): void {
     this.#readyEvent?.cancel();
     this.#shutdownEvent?.cancel();
-    if (this.#trace.on)
+    const wasEnabled = cause === 'CC.EN' || CC.layout.get(this.#registers.values.CC, 'EN') === 1n;
+    if (this.#trace.on && wasEnabled)
       this.#trace.emit('nvme.reset', { device: this.name, cause, in_flight: this.#controller.engine.inFlight });
     this.#controller.reset();
   }

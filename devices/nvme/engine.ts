@@ -26,8 +26,8 @@ export interface Executor {
   execute(command: Command): number;
   /** The command is over and its completion is in the queue. */
   completed(command: Command): void;
-  /** A queue's own memory could not be reached. */
-  fatal(what: string, qid: number): void;
+  /** A queue's own memory could not be reached. True: it alone stops. False: the controller has stopped. */
+  lost(queue: SubmissionQueue | CompletionQueue, what: string): boolean;
 }
 /** Kept by the controller, which completes it later (Asynchronous Event Request). */
 export const held = -1;
@@ -167,10 +167,12 @@ export class Engine {
     if (budget === 0) for (const queue of queues) if (queue && this.#fetchable(queue) > 0) isMoreLeft = true;
     if (isMoreLeft) this.#fetchEvent = this.#clock.schedule(0, this.#fetch);
     if (wasIdle && this.#inFlight.count > 0) this.#scheduleComplete();
+    this.signal();
   };
 
   /** Entries that can be fetched with one DMA. */
   #fetchable(queue: SubmissionQueue): number {
+    if (queue.isStopped) return 0;
     const end = queue.tail >= queue.head ? queue.tail : queue.size;
     return Math.min(end - queue.head, maxInFlight - queue.inFlight);
   }
@@ -182,8 +184,7 @@ export class Engine {
     const lo = queue.lo + queue.head * submissionEntryBytes;
     const hi = queue.hi + (lo > 0xffff_ffff ? 1 : 0);
     if (!this.dma!.load(hi >>> 0, lo >>> 0, this.#entries, count * submissionEntryBytes, queue.pasid)) {
-      this.#executor.fatal('submission queue', queue.id);
-      return -1;
+      return this.#executor.lost(queue, 'submission queue') ? 0 : -1;
     }
     for (let i = 0; i < count; i++) {
       const command = this.#free.shift() ?? new Command(queue);
@@ -249,6 +250,10 @@ export class Engine {
   #post(command: Command): boolean {
     const { queue } = command;
     const target = queue.completions;
+    if (target.isStopped) {
+      this.release(command);
+      return true;
+    }
     const lo = target.lo + target.tail * completionEntryBytes;
     const hi = target.hi + (lo > 0xffff_ffff ? 1 : 0);
     const stored = this.dma!.storeEntry(
@@ -261,8 +266,7 @@ export class Engine {
     );
     if (!stored) {
       this.release(command);
-      this.#executor.fatal('completion queue', target.id);
-      return false;
+      return this.#executor.lost(target, 'completion queue');
     }
     target.isSignalDue = true;
     if (++target.tail === target.size) {
@@ -288,7 +292,8 @@ export class Engine {
   /** Takes a command that has not been executed yet out of the pipeline and completes it as aborted; false where there is none. */
   abort(sqid: number, cid: number): boolean {
     const command = this.#inFlight.find(sqid, cid);
-    if (!command) return false;
+    // What has begun its steps is not taken back.
+    if (!command || command.progress > 0) return false;
     this.#inFlight.remove(command);
     this.finish(command, status.ABORT_REQUESTED);
     return true;

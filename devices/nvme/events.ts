@@ -47,7 +47,7 @@ export const nvmeEvents = eventTable({
     level: 'debug',
   },
   'nvme.fatal': {
-    doc: 'The controller cannot reach a queue of its own: CSTS.CFS is set and it stops until it is reset.',
+    doc: 'The memory of a queue cannot be reached: CSTS.CFS is set and the controller stops until it is reset; only the queue stops if it has a PASID.',
     fields: { device: 'text', what: 'text', qid: 'int' },
     level: 'warning',
   },

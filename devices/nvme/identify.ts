@@ -85,9 +85,11 @@ const controllerData = (c: Controller): Uint8Array => {
     mdts: c.setup.mdts,
     cntlid: 0,
     ver: 0x1_04_00,
-    oaes: 0,
+    // Namespace attribute notices.
+    oaes: 1 << 8,
     cntrltype: 1,
-    oacs: 0,
+    // Format NVM.
+    oacs: 1 << 1,
     acl: 3,
     aerl: asyncEventLimit,
     // One firmware slot, read-only.
@@ -105,14 +107,14 @@ const controllerData = (c: Controller): Uint8Array => {
     oncs: 0xdd,
     // A volatile write cache; Flush takes the broadcast NSID.
     vwc: 0x07,
-    sgls: sglSupport,
+    // SGLs of any alignment, bit buckets, more memory than data.
+    sgls: 1 | (1 << 16) | (1 << 18),
     subnqn: terminated(`nqn.2026-01.org.iommulab:nvme:${c.setup.serial}`, 256),
     psd0,
+    // Deviation: bit 0 of the first vendor specific byte says that queues can be given a PASID.
+    vs: Uint8Array.of(c.setup.areUserQueuesOffered ? 1 : 0),
   });
 };
-/** SGLs: none so far. */
-const sglSupport = 0;
-
 const namespaceData = (c: Controller, ns: Namespace): Uint8Array => {
   const lbaf = new Uint8Array(64);
   blockShifts.forEach((shift, format) => {

@@ -16,6 +16,14 @@ const firmwareSlots = (c: Controller): Uint8Array => {
   return log;
 };
 
+/** Changed since the last look, in ascending order; reading clears it (§5.14.1.4). */
+const changedNamespaces = (c: Controller): Uint8Array => {
+  const log = new Uint8Array(4096);
+  const view = new DataView(log.buffer);
+  [...c.changedNamespaces].sort((a, b) => a - b).forEach((nsid, i) => view.setUint32(i * 4, nsid, true));
+  return log;
+};
+
 /** Critical warning: bit 1, the temperature is beyond a threshold (§5.14.1.2). */
 const smart = (c: Controller): Uint8Array => {
   const [over, under] = c.features.thresholds;
@@ -29,6 +37,7 @@ export const logPages = {
   ERROR_INFORMATION: { lid: 0x01, spec: '§5.14.1.1', build: (c) => c.health.errorLog() },
   SMART:             { lid: 0x02, spec: '§5.14.1.2', build: smart },
   FIRMWARE_SLOT:     { lid: 0x03, spec: '§5.14.1.3', build: firmwareSlots },
+  CHANGED_NAMESPACES:{ lid: 0x04, spec: '§5.14.1.4', build: changedNamespaces },
   COMMAND_EFFECTS:   { lid: 0x05, spec: '§5.14.1.5', build: (c) => c.effectsLog() },
 } as const satisfies Record<string, LogRow>;
 const byId = new Map<number, LogRow>(Object.values(logPages).map((row) => [row.lid, row]));
@@ -46,6 +55,9 @@ export const getLogPage = (c: Controller, command: Command): number => {
   const page = row.build(c);
   if (offset >= page.length) return status.INVALID_FIELD;
   const sent = c.send(command, page.subarray(offset, Math.min(offset + bytes, page.length)));
-  if (sent === status.SUCCESS && (dw10 & 0x8000) === 0) c.clearEvents(row.lid);
+  if (sent === status.SUCCESS && (dw10 & 0x8000) === 0) {
+    if (row.lid === logPages.CHANGED_NAMESPACES.lid) c.changedNamespaces.clear();
+    c.clearEvents(row.lid);
+  }
   return sent;
 };

@@ -14,18 +14,19 @@ export class Namespace {
   readonly nsid: number;
   readonly backend: StorageBackend;
   /** Index in `blockShifts`. */
-  format: number;
+  format = 0;
+  blockBytes = 512;
+  /** Whole blocks; a tail that does not fill a block is not part of the namespace. */
+  blocks = 0;
 
   constructor(nsid: number, options: NamespaceOptions) {
     this.nsid = nsid;
     this.backend = options.backend;
-    this.format = options.blockBytes === 4096 ? 1 : 0;
+    this.setFormat(options.blockBytes === 4096 ? 1 : 0);
   }
-  get blockShift(): number {
-    return blockShifts[this.format]!;
-  }
-  /** Whole blocks; a tail that does not fill a block is not part of the namespace. */
-  get blocks(): number {
-    return Math.floor(this.backend.bytes / 2 ** this.blockShift);
+  setFormat(format: number): void {
+    this.format = format;
+    this.blockBytes = 2 ** blockShifts[format]!;
+    this.blocks = Math.floor(this.backend.bytes / this.blockBytes);
   }
 }

@@ -73,6 +73,10 @@ export class CommandList {
   }
 }
 
+/** Whether a range ends at or below 2^64. */
+export const isWithinAddressSpace = (hi: number, lo: number, length: number): boolean =>
+  hi !== 0xffff_ffff || lo + length <= 2 ** 32;
+
 export interface QueueBase {
   readonly id: number;
   /** Entries, at least 2. */
@@ -98,6 +102,8 @@ export class CompletionQueue {
   users = 0;
   /** Entries were posted since the last interrupt. */
   isSignalDue = false;
+  /** Its memory could not be reached and it belongs to one process: it alone has stopped. */
+  isStopped = false;
   /** Executed, waiting for room. */
   readonly waiting = new CommandList();
 
@@ -125,6 +131,7 @@ export class SubmissionQueue {
   tail = 0;
   /** Fetched and not yet completed. */
   inFlight = 0;
+  isStopped = false;
 
   constructor(base: QueueBase, completions: CompletionQueue) {
     this.id = base.id;

@@ -9,21 +9,26 @@ const maxPieces = 1024;
 export class ScatterList {
   readonly hi = new Uint32Array(maxPieces);
   readonly lo = new Uint32Array(maxPieces);
+  /** Bytes of each piece; negative: that many bytes go nowhere (an SGL bit bucket). */
   readonly lengths = new Int32Array(maxPieces);
   count = 0;
   bytes = 0;
   pasid = noPasid;
-  #nextHi = 0;
+  #nextHi = -1;
   #nextLo = 0;
 
   clear(pasid: number): void {
     this.count = 0;
     this.bytes = 0;
     this.pasid = pasid;
+    this.#nextHi = -1;
   }
 
-  /** False when the list is full. */
+  /** False when the list is full, or the range leaves the 64-bit address space. */
   add(hi: number, lo: number, length: number): boolean {
+    const end = lo + length;
+    const isAtEnd = hi === 0xffff_ffff && end > 0xffff_ffff;
+    if (isAtEnd && end !== 2 ** 32) return false;
     if (this.count > 0 && hi === this.#nextHi && lo === this.#nextLo) this.lengths[this.count - 1]! += length;
     else if (this.count === maxPieces) return false;
     else {
@@ -31,9 +36,17 @@ export class ScatterList {
       this.lo[this.count] = lo;
       this.lengths[this.count++] = length;
     }
-    const end = lo + length;
     this.#nextLo = end >>> 0;
-    this.#nextHi = end > 0xffff_ffff ? (hi + 1) >>> 0 : hi;
+    this.#nextHi = isAtEnd ? -1 : end > 0xffff_ffff ? hi + 1 : hi;
+    this.bytes += length;
+    return true;
+  }
+
+  /** Drops the next `length` bytes of the data. False when the list is full. */
+  skip(length: number): boolean {
+    if (this.count === maxPieces) return false;
+    this.lengths[this.count++] = -length;
+    this.#nextHi = -1;
     this.bytes += length;
     return true;
   }
@@ -122,7 +135,12 @@ export class Dma {
   /** Backend → memory. Throws StorageError. */
   fill(list: ScatterList, backend: StorageBackend, offset: number): number {
     for (let piece = 0; piece < list.count; piece++) {
-      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
+      const bytes = list.lengths[piece]!;
+      if (bytes < 0) {
+        offset -= bytes;
+        continue;
+      }
+      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, bytes, list.pasid);
       if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
       const memory = this.#port.memory;
       for (let i = 0; i < result.count; i++) {
