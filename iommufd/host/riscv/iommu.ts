@@ -1,6 +1,9 @@
+import { hpa } from '#vmm/base/address';
 import { quiet, type Trace } from '#vmm/base/events';
+import { invariant } from '#vmm/base/invariant';
+import type { HostMemory } from '#vmm/base/memory';
 import type { MmioDevice } from '#vmm/base/ports';
-import type { Command } from '#iommufd/arch/riscv/commands';
+import type { Command, CommandName } from '#iommufd/arch/riscv/commands';
 import { type Cause, causes, type FaultReport } from '#iommufd/arch/riscv/faults';
 import { FrontEnd, type FrontEndOptions } from '#iommufd/arch/riscv/front-end';
 import type {
@@ -9,10 +12,15 @@ import type {
   DebugRequest,
   DebugResponse,
   DeviceMessage,
+  MemoryPort,
   PageRequest,
   PageRequestContext,
 } from '#iommufd/arch/riscv/ports';
 import { fctl as fctlRegister } from '#iommufd/arch/riscv/registers';
+import { Iotlb, invalidatedRange } from '../iotlb.ts';
+import { HostMemoryPort } from '../memory-port.ts';
+import { FastWalk } from './fast-walk.ts';
+import { RiscvPort } from './port.ts';
 import { type Translation, type TranslationFault, type TranslationRequest, ttypOf } from './translation.ts';
 import { Translator } from './translator.ts';
 
@@ -26,8 +34,16 @@ export interface DeviceLink {
   fence?(reads: boolean, writes: boolean): void;
 }
 
-export interface RiscvIommuOptions extends Omit<FrontEndOptions, 'backEnd'> {
+export interface RiscvIommuOptions extends Omit<FrontEndOptions, 'backEnd' | 'memory'> {
+  /** Host memory: what `port` gives devices access to, and where tables and queues lie. */
+  readonly host?: HostMemory;
+  /** Memory for tables and queues instead of `host`'s. */
+  readonly memory?: MemoryPort;
   readonly devices?: DeviceLink;
+  /** Entries of the IOTLB, a power of two; default 4096. */
+  readonly iotlbEntries?: number;
+  readonly deviceContexts?: number;
+  readonly processContexts?: number;
 }
 
 /** How a requester is answered (PCIe completion status). */
@@ -60,23 +76,60 @@ export type AtsAnswer =
 export class RiscvIommu implements BackEnd {
   readonly translator: Translator;
   readonly #frontEnd: FrontEnd;
-  readonly #devices: DeviceLink | undefined;
-  protected readonly trace: Trace;
+  /** Where messages to devices go. */
+  readonly devices: DeviceLink | undefined;
+  readonly iotlb: Iotlb;
+  readonly #host: HostMemory | undefined;
+  readonly trace: Trace;
   #ready = false;
+  /** Grows whenever a cached context may no longer hold; ports look at it before they use what they remember. */
+  epoch = 0;
+  /** What ports did: pages translated, found in the IOTLB, not found; walked fast, walked plainly. */
+  readonly statistics = { translations: 0, hits: 0, misses: 0, fastWalks: 0, plainWalks: 0 };
+  /** The walk for the common case; absent without host memory. */
+  readonly fast: FastWalk | undefined;
 
   constructor(options: RiscvIommuOptions) {
+    const { host, qosMask } = options;
+    const memory = options.memory ?? (host && new HostMemoryPort(host));
+    invariant(memory, 'an IOMMU needs memory');
     this.trace = options.trace ?? quiet;
-    this.#devices = options.devices;
-    const frontEnd = new FrontEnd({ ...options, backEnd: this });
+    this.devices = options.devices;
+    this.#host = host;
+    this.iotlb = new Iotlb(options.iotlbEntries ?? 4096);
+    if (host && !options.memory) this.fast = new FastWalk(host.i32, host.poolBase, host.end);
+    const frontEnd = new FrontEnd({ ...options, memory, backEnd: this });
     this.#frontEnd = frontEnd;
-    const { memory, qosMask } = options;
-    this.translator = new Translator({ memory, features: frontEnd.features, ...(qosMask ? { qosMask } : {}) });
+    this.translator = new Translator({
+      memory,
+      features: frontEnd.features,
+      ...(qosMask ? { qosMask } : {}),
+      deviceContexts: options.deviceContexts ?? 64,
+      processContexts: options.processContexts ?? 256,
+    });
     if (frontEnd.features.HPM)
       this.translator.onEvent = (event, who) => {
         if (frontEnd.counting) frontEnd.count(event, who);
       };
     this.#ready = true;
     frontEnd.reset();
+  }
+
+  /** Power-on: registers, and caches empty (§5.2). */
+  reset(): void {
+    this.flush();
+    this.#frontEnd.reset();
+  }
+
+  /** A device's way to memory. */
+  port(rid: number): RiscvPort {
+    invariant(this.#host, 'ports need host memory');
+    return new RiscvPort(this, this.#host, rid);
+  }
+
+  /** Memory references of walks since construction. */
+  get memoryReferences(): number {
+    return this.translator.memory.references + (this.fast?.references ?? 0);
   }
 
   /** The 4 KiB register page. */
@@ -92,50 +145,35 @@ export class RiscvIommu implements BackEnd {
   flush(): void {
     this.translator.deviceContexts.clear();
     this.translator.processContexts.clear();
+    this.iotlb.clear();
+    this.epoch++;
   }
 
   // ── Back end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   execute(command: Command, itag: number): CommandOutcome {
-    const { operands } = command;
-    switch (command.name) {
-      case 'IODIR.INVAL_DDT':
-        if (operands.DV) {
-          this.translator.deviceContexts.delete(Number(operands.DID));
-          this.translator.processContexts.deleteDevice(Number(operands.DID));
-        } else this.flush();
-        break;
-      case 'IODIR.INVAL_PDT':
-        this.translator.processContexts.delete(Number(operands.DID) * 2 ** 20 + Number(operands.PID));
-        break;
-      case 'IOFENCE.C':
-        if (operands.PR || operands.PW) this.#devices?.fence?.(operands.PR === 1n, operands.PW === 1n);
-        break;
-      case 'ATS.INVAL':
-        this.#devices?.invalidate(message(command), itag);
-        return this.#devices ? 'waiting' : 'timeout';
-      case 'ATS.PRGR':
-        this.#devices?.respond(message(command));
-        break;
-      default:
-        break;
-    }
+    const outcome = effects[command.name](this, command, itag);
+    if (typeof outcome === 'string') return outcome;
+    if (command.name.startsWith('IODIR')) this.epoch++;
+    if (this.trace.on) this.trace.emit('iommu.invalidate', { command: command.name, entries: outcome });
     return 'done';
   }
 
   respond(answer: DeviceMessage): void {
-    this.#devices?.respond(answer);
+    this.devices?.respond(answer);
   }
 
   directoryChanged(mode: number, ppn: bigint): void {
     if (!this.#ready) return;
     this.translator.mode = mode;
     this.translator.rootPpn = ppn;
+    this.epoch++;
   }
 
   featuresChanged(value: number): void {
     if (!this.#ready) return;
     this.translator.bigEndian = (value & Number(fctlRegister.mask('BE'))) !== 0;
+    this.epoch++;
   }
 
   pageRequestContext(deviceId: number): PageRequestContext {
@@ -150,7 +188,7 @@ export class RiscvIommu implements BackEnd {
     if (result.ok && result.mrif)
       result = { ok: false, cause: causes.transactionDisallowed, iotval2: 0n, dtf: result.dtf };
     if (!result.ok) {
-      this.#report(asked, result);
+      this.report(asked, result);
       return undefined;
     }
     return { pbmt: result.pbmt, ...encodeRange(result.pa, result.shift) };
@@ -162,7 +200,7 @@ export class RiscvIommu implements BackEnd {
   request(request: TranslationRequest): Answer {
     const result = this.translator.translate(request);
     if (result.ok) return { status: 'success', translation: result };
-    this.#report(request, result);
+    this.report(request, result);
     return { status: 'unsupported-request', fault: result };
   }
 
@@ -171,7 +209,7 @@ export class RiscvIommu implements BackEnd {
     const result = this.translator.translate(request);
     if (!result.ok) {
       if (result.cause.ats !== 'none') {
-        this.#report(request, result);
+        this.report(request, result);
         return { status: result.cause.ats === 'abort' ? 'completer-abort' : 'unsupported-request', fault: result };
       }
       const privileged = request.processIdValid && request.supervisor;
@@ -205,10 +243,63 @@ export class RiscvIommu implements BackEnd {
     this.#frontEnd.invalidationTimedOut(itagVector);
   }
 
-  #report(request: TranslationRequest, fault: TranslationFault): void {
+  /** A notice MSI of a memory-resident interrupt file; false where nothing takes it. */
+  sendNotice(address: number, nid: number): boolean {
+    return this.#host?.store(hpa(address), 4, nid) ?? false;
+  }
+
+  /** Puts a failed request into the fault queue. */
+  report(request: TranslationRequest, fault: TranslationFault): void {
     this.#frontEnd.reportFault(faultReport(request, fault.cause, fault.iotval2), fault.dtf);
   }
 }
+
+/** What silicon does for each command: its outcome, or how many cached entries it dropped. */
+const effects: Record<CommandName, (iommu: RiscvIommu, command: Command, itag: number) => CommandOutcome | number> = {
+  'IOTINVAL.VMA': ({ iotlb }, { operands: o }) =>
+    iotlb.invalidateFirstStage(
+      o.GV ? Number(o.GSCID) : -1,
+      o.PSCV ? Number(o.PSCID) : -1,
+      o.AV ? invalidatedRange(o.ADDR, o.S === 1n) : undefined,
+    ),
+  // AV and S mean nothing without GV (§3.1.1).
+  'IOTINVAL.GVMA': ({ iotlb }, { operands: o }) =>
+    iotlb.invalidateSecondStage(
+      o.GV ? Number(o.GSCID) : -1,
+      o.GV && o.AV ? invalidatedRange(o.ADDR, o.S === 1n) : undefined,
+    ),
+  'IODIR.INVAL_DDT': ({ translator }, { operands: o }) => {
+    const { deviceContexts, processContexts } = translator;
+    const before = deviceContexts.size + processContexts.size;
+    if (o.DV) {
+      deviceContexts.deleteDevice(Number(o.DID));
+      processContexts.deleteDevice(Number(o.DID));
+    } else {
+      deviceContexts.clear();
+      processContexts.clear();
+    }
+    return before - deviceContexts.size - processContexts.size;
+  },
+  'IODIR.INVAL_PDT': ({ translator: { processContexts } }, { operands: o }) => {
+    const before = processContexts.size;
+    processContexts.delete(Number(o.DID) * 2 ** 20 + Number(o.PID));
+    return before - processContexts.size;
+  },
+  'IOFENCE.C': ({ devices }, { operands: o }) => {
+    if (o.PR || o.PW) devices?.fence?.(o.PR === 1n, o.PW === 1n);
+    return 'done';
+  },
+  'ATS.INVAL': ({ devices }, command, itag) => {
+    // With nobody to answer, the request times out (§3.1.4).
+    if (!devices) return 'timeout';
+    devices.invalidate(message(command), itag);
+    return 'waiting';
+  },
+  'ATS.PRGR': ({ devices }, command) => {
+    devices?.respond(message(command));
+    return 'done';
+  },
+};
 
 const nothing = {
   read: false,

@@ -49,6 +49,18 @@ interface Mapped {
   readonly memoryType: number;
   readonly global: boolean;
 }
+/** Which tables translate for a requester (§2.3 step 17). */
+export interface AddressSpace {
+  readonly dc: DeviceContext;
+  /** -1 where the stage is Bare. */
+  readonly gscid: number;
+  readonly pscid: number;
+  /** iosatp.MODE and root page of the first stage. */
+  readonly mode: number;
+  readonly ppn: bigint;
+  readonly sum: boolean;
+  readonly supervisor: boolean;
+}
 /** Why the second stage gave nothing; the caller knows which cause that is. */
 type Missed = 'page' | 'access' | 'corrupt';
 
@@ -130,11 +142,12 @@ export class Translator {
     return this.features.MSI_FLAT === 1;
   }
 
-  translate(request: TranslationRequest): Translation | TranslationFault {
+  /**
+   * Steps 1 to 16: which tables translate a request of this requester. A translation where there are none to walk, a
+   * fault where the request may not be.
+   */
+  enter(request: TranslationRequest, need: Need): AddressSpace | Translation | TranslationFault {
     const { deviceId, iova, type, processIdValid } = request;
-    const need = needOf(request);
-    this.#who = { deviceId, processId: processIdValid ? request.processId : -1, gscid: -1, pscid: -1 };
-    this.#event(hpmEvent[type === 'ats' ? 'atsTranslation' : type]);
     const fail = (cause: Cause, dtf = false): TranslationFault => ({ ok: false, cause, iotval2: 0n, dtf });
     // Step 1.
     if (this.mode === ddtpMode.Off) return fail(causes.allInboundDisallowed);
@@ -152,30 +165,33 @@ export class Translator {
     // Step 8.
     if (type === 'translated' && !dc.t2gpa) return through(iova);
     // Steps 9 to 16: which first stage.
-    let mode: number = iosatpMode.Bare;
-    let ppn = 0n;
-    let pscid = -1;
-    let sum = false;
-    let supervisor = processIdValid && request.supervisor;
-    if (type !== 'translated') {
-      if (!dc.pdtv) {
-        mode = dc.fscMode;
-        ppn = dc.fscPpn;
-        pscid = dc.pscid;
-      } else if ((processIdValid || dc.dpe) && dc.fscMode !== pdtpMode.Bare) {
-        // Steps 11, 14 and 15: the default process is 0, and it is no supervisor.
-        const processId = processIdValid ? request.processId : 0;
-        const pc = this.#locateProcess(dc, deviceId, processId, need);
-        if (!('ens' in pc)) return { ...pc, dtf };
-        if (supervisor && !pc.ens) return fail(causes.transactionDisallowed, dtf);
-        mode = pc.mode;
-        ppn = pc.ppn;
-        pscid = pc.pscid;
-        sum = pc.sum;
-      }
-    } else supervisor = false;
-    if (mode === iosatpMode.Bare) pscid = -1;
     const gscid = dc.iohgatpMode === iohgatpMode.Bare ? -1 : dc.gscid;
+    const none = { dc, gscid, pscid: -1, mode: iosatpMode.Bare, ppn: 0n, sum: false, supervisor: false } as const;
+    if (type === 'translated') return none;
+    const supervisor = processIdValid && request.supervisor;
+    if (!dc.pdtv) {
+      const pscid = dc.fscMode === iosatpMode.Bare ? -1 : dc.pscid;
+      return { ...none, mode: dc.fscMode, ppn: dc.fscPpn, pscid };
+    }
+    if ((!processIdValid && !dc.dpe) || dc.fscMode === pdtpMode.Bare) return { ...none, supervisor };
+    // Steps 11, 14 and 15: the default process is 0, and it is no supervisor.
+    const pc = this.#locateProcess(dc, deviceId, processIdValid ? request.processId : 0, need);
+    if (!('ens' in pc)) return { ...pc, dtf };
+    if (supervisor && !pc.ens) return fail(causes.transactionDisallowed, dtf);
+    const pscid = pc.mode === iosatpMode.Bare ? -1 : pc.pscid;
+    return { dc, gscid, pscid, mode: pc.mode, ppn: pc.ppn, sum: pc.sum, supervisor };
+  }
+
+  translate(request: TranslationRequest): Translation | TranslationFault {
+    const { deviceId, iova, type } = request;
+    const need = needOf(request);
+    this.#who = { deviceId, processId: request.processIdValid ? request.processId : -1, gscid: -1, pscid: -1 };
+    this.#event(hpmEvent[type === 'ats' ? 'atsTranslation' : type]);
+    const entered = this.enter(request, need);
+    if ('ok' in entered) return entered;
+    const { dc, gscid, pscid, mode, ppn, sum, supervisor } = entered;
+    const { dtf } = dc;
+    const fail = (cause: Cause): TranslationFault => ({ ok: false, cause, iotval2: 0n, dtf });
     this.#who = { ...this.#who, gscid, pscid };
     this.#event(hpmEvent.tlbMiss);
     // Step 17.
@@ -184,7 +200,7 @@ export class Translator {
     // Steps 18 and 19.
     const gpa = first.address;
     const msi = this.#translateMsi(dc, gpa, need);
-    if (msi && 'cause' in msi) return fail(msi.cause, dtf);
+    if (msi && 'cause' in msi) return fail(msi.cause);
     let second: Mapped;
     if (msi) second = msi.mapped;
     else {

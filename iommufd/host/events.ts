@@ -1,0 +1,27 @@
+import { eventTable } from '#vmm/base/events';
+
+/** What host hardware tells: DMA of devices, walks, and what invalidations did. */
+export const hostEvents = eventTable({
+  'dma.read': {
+    doc: 'A device read memory.',
+    fields: { rid: 'bdf', pasid: 'int', iova: 'hex', length: 'bytes', segments: 'int', hits: 'int', misses: 'int', faults: 'int' }, // prettier-ignore
+  },
+  'dma.write': {
+    doc: 'A device wrote memory.',
+    fields: { rid: 'bdf', pasid: 'int', iova: 'hex', length: 'bytes', segments: 'int', hits: 'int', misses: 'int', faults: 'int' }, // prettier-ignore
+  },
+  'dma.message': {
+    doc: 'A device sent an MSI: a 4-byte write that may reach an interrupt file.',
+    fields: { rid: 'bdf', iova: 'hex', data: 'hex', hpa: 'hex', faults: 'int' },
+  },
+  'iommu.walk': {
+    doc: 'The host IOMMU walked tables for a page that its cache did not hold.',
+    level: 'debug',
+    fields: { rid: 'bdf', pasid: 'int', iova: 'hex', gpa: 'hex', hpa: 'hex', shift: 'int', references: 'int', path: 'text' }, // prettier-ignore
+  },
+  'iommu.invalidate': {
+    doc: 'A command emptied caches of the host IOMMU.',
+    level: 'debug',
+    fields: { command: 'text', entries: 'int' },
+  },
+});

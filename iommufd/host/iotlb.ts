@@ -1,0 +1,237 @@
+/**
+ * The translation cache of a host IOMMU: bounded, set-associative, numbers only. An entry holds until a command
+ * invalidates it or another takes its place: it never looks at memory.
+ */
+
+/** log2 of the page sizes entries come in. */
+const classShifts = [12, 21, 30] as const;
+const classMasks = classShifts.map((shift) => 2 ** shift - 1);
+const ways = 4;
+const entryWords = 8;
+
+// Words of an entry.
+const vpnLo = 0;
+const vpnHi = 1;
+const tagA = 2;
+const tagB = 3;
+const flagsAt = 4;
+const ppnLo = 5;
+const gpaLo = 6;
+const gpaHi = 7;
+const valid = 1 << 31;
+
+export const right = { read: 1, write: 2, execute: 4 } as const;
+const globalFlag = 8;
+const ppnHiShift = 8;
+
+/** The address space an entry belongs to: a VM (or none), a process (or none), and with which privilege it was walked. */
+export const spaceTag = (gscid: number, supervisor: boolean, sum: boolean): number =>
+  (gscid >= 0 ? gscid | (1 << 16) : 0) | (supervisor ? 1 << 17 : 0) | (sum ? 1 << 18 : 0);
+export const processTag = (pscid: number): number => (pscid >= 0 ? pscid | (1 << 20) : 0);
+const vmMask = (1 << 17) - 1;
+
+/** An inclusive range of 4 KiB page numbers. */
+export interface PageRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The range an invalidation's ADDR and S operands name (RISC-V IOMMU §8.3): the first 0 bit tells its size. */
+export const invalidatedRange = (address: bigint, ranged: boolean): PageRange => {
+  const bits = ranged ? BigInt.asUintN(52, address ^ (address + 1n)) : 0n;
+  return { first: Number(address & ~bits), last: Number(address | bits) };
+};
+
+export class Iotlb {
+  readonly #words: Int32Array;
+  readonly #sets: number;
+  readonly #next: Uint8Array;
+  /** Bit n set: some entry has ever been of class n since the last clear. */
+  #classes = 0;
+
+  /** `entries` a power of two, at least 4. */
+  constructor(entries = 4096) {
+    this.#sets = entries / ways;
+    this.#words = new Int32Array(entries * entryWords);
+    this.#next = new Uint8Array(this.#sets);
+  }
+
+  get capacity(): number {
+    return this.#sets * ways;
+  }
+
+  /** Entries in use. */
+  get size(): number {
+    let used = 0;
+    for (let at = 0; at < this.#words.length; at += entryWords) if (this.#words[at + vpnHi]! & valid) used++;
+    return used;
+  }
+
+  #set(lo: number, hi: number, space: number, process: number, kind: number): number {
+    let h =
+      lo ^ Math.imul(hi + (kind << 20), 0x9e3779b1) ^ Math.imul(space, 0x85ebca6b) ^ Math.imul(process, 0xc2b2ae35);
+    h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+    return ((h ^ (h >>> 13)) & (this.#sets - 1)) * (ways * entryWords);
+  }
+
+  /** Entry for the address (two halves) in an address space, or -1; pass it to the functions below at once. */
+  lookup(space: number, process: number, hi: number, lo: number): number {
+    const classes = this.#classes;
+    if (classes & 1) {
+      const at = this.#find(space, process, hi >>> 12, (hi << 20) | (lo >>> 12), 0);
+      if (at >= 0) return at;
+    }
+    if (classes & 2) {
+      const at = this.#find(space, process, hi >>> 21, (hi << 11) | (lo >>> 21), 1);
+      if (at >= 0) return at;
+    }
+    if (classes & 4) return this.#find(space, process, hi >>> 30, (hi << 2) | (lo >>> 30), 2);
+    return -1;
+  }
+
+  #find(space: number, process: number, hi: number, lo: number, kind: number): number {
+    const words = this.#words;
+    const first = this.#set(lo, hi, space, process, kind);
+    const key = hi | (kind << 24) | valid;
+    for (let at = first; at < first + ways * entryWords; at += entryWords)
+      if (words[at] === lo && words[at + vpnHi] === key && words[at + tagA] === space && words[at + tagB] === process)
+        return at;
+    return -1;
+  }
+
+  /** Rights of an entry: a sum of `right`. */
+  rights(at: number): number {
+    return this.#words[at + flagsAt]! & 7;
+  }
+
+  /** Mask of the address bits inside an entry's page. */
+  offsetMask(at: number): number {
+    return classMasks[(this.#words[at + vpnHi]! >>> 24) & 3]!;
+  }
+
+  /** log2 of an entry's page size. */
+  shift(at: number): number {
+    return classShifts[((this.#words[at + vpnHi]! >>> 24) & 3) as 0 | 1 | 2];
+  }
+
+  /** Physical byte address of `lo` in an entry's page. */
+  address(at: number, lo: number): number {
+    const page = (this.#words[at + flagsAt]! >>> ppnHiShift) * 2 ** 32 + (this.#words[at + ppnLo]! >>> 0);
+    return page * 4096 + (lo & this.offsetMask(at));
+  }
+
+  /**
+   * Adds a translation of the page of 2^`shift` bytes around (hi, lo): it is kept in the largest class that fits.
+   * `ppn` and `gpaPpn` are those of the 4 KiB page that holds (hi, lo).
+   */
+  insert(
+    space: number,
+    process: number,
+    hi: number,
+    lo: number,
+    shift: number,
+    ppn: number,
+    gpaPpn: number,
+    rights: number,
+    global: boolean,
+  ): void {
+    const kind = shift >= classShifts[2] ? 2 : shift >= classShifts[1] ? 1 : 0;
+    const to = classShifts[kind]!;
+    const pageLo =
+      kind === 0 ? (hi << 20) | (lo >>> 12) : kind === 1 ? (hi << 11) | (lo >>> 21) : (hi << 2) | (lo >>> 30);
+    const pageHi = hi >>> to;
+    const words = this.#words;
+    const set = this.#set(pageLo, pageHi, space, process, kind);
+    let at = this.#find(space, process, pageHi, pageLo, kind);
+    for (let way = set; at < 0 && way < set + ways * entryWords; way += entryWords)
+      if (!(words[way + vpnHi]! & valid)) at = way;
+    if (at < 0) {
+      const turn = this.#next[set / (ways * entryWords)]!;
+      this.#next[set / (ways * entryWords)] = (turn + 1) % ways;
+      at = set + turn * entryWords;
+    }
+    const span = 2 ** (to - 12);
+    const page = ppn - (ppn % span);
+    const guest = gpaPpn - (gpaPpn % span);
+    words[at + vpnLo] = pageLo;
+    words[at + vpnHi] = pageHi | (kind << 24) | valid;
+    words[at + tagA] = space;
+    words[at + tagB] = process;
+    words[at + flagsAt] = rights | (global ? globalFlag : 0) | (Math.floor(page / 2 ** 32) << ppnHiShift);
+    words[at + ppnLo] = page | 0;
+    words[at + gpaLo] = guest | 0;
+    words[at + gpaHi] = Math.floor(guest / 2 ** 32);
+    this.#classes |= 1 << kind;
+  }
+
+  clear(): void {
+    this.#words.fill(0);
+    this.#classes = 0;
+  }
+
+  #drop(at: number): void {
+    this.#words[at + vpnHi] = 0;
+  }
+
+  /**
+   * IOTINVAL.VMA (§3.1.1): `gscid` -1 are host address spaces; `pscid` -1 all processes, global mappings included.
+   * Returns the entries dropped.
+   */
+  invalidateFirstStage(gscid: number, pscid: number, range: PageRange | undefined): number {
+    const space = spaceTag(gscid, false, false);
+    const process = processTag(pscid);
+    if (range && pscid >= 0 && range.first === range.last) return this.#dropPage(space, process, range.first);
+    const words = this.#words;
+    let dropped = 0;
+    for (let at = 0; at < words.length; at += entryWords) {
+      if (!(words[at + vpnHi]! & valid) || (words[at + tagA]! & vmMask) !== space) continue;
+      if (pscid >= 0 && (words[at + tagB] !== process || words[at + flagsAt]! & globalFlag)) continue;
+      if (range && !this.#overlaps(at, range, (words[at + vpnHi]! & 0xff_ffff) * 2 ** 32 + (words[at]! >>> 0), true))
+        continue;
+      this.#drop(at);
+      dropped++;
+    }
+    return dropped;
+  }
+
+  /** One page of one process: probed, not searched. */
+  #dropPage(space: number, process: number, page: number): number {
+    const hi = Math.floor(page / 2 ** 20);
+    const lo = (page % 2 ** 20) * 4096;
+    let dropped = 0;
+    for (const privilege of [0, 1 << 17, (1 << 17) | (1 << 18)])
+      for (let kind = 0; kind < classShifts.length; kind++) {
+        if (!(this.#classes & (1 << kind))) continue;
+        const to = classShifts[kind]!;
+        const pageLo = kind === 0 ? (hi << 20) | (lo >>> 12) : (hi << (32 - to)) | (lo >>> to);
+        const at = this.#find(space | privilege, process, hi >>> to, pageLo, kind);
+        if (at < 0 || this.#words[at + flagsAt]! & globalFlag) continue;
+        this.#drop(at);
+        dropped++;
+      }
+    return dropped;
+  }
+
+  /** IOTINVAL.GVMA (§3.1.1): `gscid` -1 all VMs; `range` of guest-physical pages. Returns the entries dropped. */
+  invalidateSecondStage(gscid: number, range: PageRange | undefined): number {
+    const words = this.#words;
+    const space = spaceTag(gscid, false, false);
+    let dropped = 0;
+    for (let at = 0; at < words.length; at += entryWords) {
+      if (!(words[at + vpnHi]! & valid) || !(words[at + tagA]! & (1 << 16))) continue;
+      if (gscid >= 0 && (words[at + tagA]! & vmMask) !== space) continue;
+      if (range && !this.#overlaps(at, range, words[at + gpaHi]! * 2 ** 32 + (words[at + gpaLo]! >>> 0), false))
+        continue;
+      this.#drop(at);
+      dropped++;
+    }
+    return dropped;
+  }
+
+  /** `page` in units of the entry's own size where `scaled`, else of 4 KiB. */
+  #overlaps(at: number, range: PageRange, page: number, scaled: boolean): boolean {
+    const span = 2 ** (this.shift(at) - 12);
+    const first = scaled ? page * span : page;
+    return first <= range.last && first + span - 1 >= range.first;
+  }
+}

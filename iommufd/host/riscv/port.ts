@@ -1,0 +1,268 @@
+import { hpa } from '#vmm/base/address';
+import type { HostMemory } from '#vmm/base/memory';
+import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
+import { hpmEvent } from '#iommufd/arch/riscv/registers';
+import { iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
+import { Segments } from '../bypass-port.ts';
+import { processTag, right, spaceTag } from '../iotlb.ts';
+import type { WalkRoots } from './fast-walk.ts';
+import type { RiscvIommu } from './iommu.ts';
+import { storeMrif } from './mrif.ts';
+import { needOf, type TranslationRequest } from './translation.ts';
+import type { AddressSpace } from './translator.ts';
+
+/** What a port remembers of one PASID while the IOMMU's epoch stands still. */
+class Remembered {
+  epoch = -1;
+  pasid = noPasid;
+  /** No translation: addresses are physical. */
+  isPhysical = false;
+  space = 0;
+  process = 0;
+  roots: WalkRoots | undefined;
+}
+const remembered = 64;
+const levelsOf = (mode: number): number => (mode === 0 ? 0 : mode - 5);
+
+/** One device's way to memory through the IOMMU: pages are looked up, walked where needed, and neighbours merged. */
+export class RiscvPort implements DmaPort {
+  readonly rid: number;
+  readonly #iommu: RiscvIommu;
+  readonly #host: HostMemory;
+  readonly #result = new Segments();
+  readonly #spaces = Array.from({ length: remembered }, () => new Remembered());
+  /** DMA of this device so far. */
+  readonly counters = { reads: 0, writes: 0, messages: 0, bytesRead: 0, bytesWritten: 0, faults: 0 };
+  // Answer of #miss.
+  #address = 0;
+  #mask = 0;
+  #mrif: { readonly address: bigint; readonly nid: number } | undefined;
+  /** The page before this one in the same request faulted for this cause: one record stands for both (§3.2). */
+  #lastCause = 0;
+
+  constructor(iommu: RiscvIommu, host: HostMemory, rid: number) {
+    this.#iommu = iommu;
+    this.#host = host;
+    this.rid = rid;
+  }
+
+  get memory(): Uint8Array {
+    return this.#host.bytes;
+  }
+
+  read(hi: number, lo: number, length: number, pasid: number = noPasid): DmaResult {
+    this.counters.reads++;
+    this.counters.bytesRead += length;
+    return this.#access(hi, lo, length, pasid, right.read);
+  }
+
+  write(hi: number, lo: number, length: number, pasid: number = noPasid): DmaResult {
+    this.counters.writes++;
+    this.counters.bytesWritten += length;
+    return this.#access(hi, lo, length, pasid, right.write);
+  }
+
+  message(hi: number, lo: number, data: number): boolean {
+    const iommu = this.#iommu;
+    this.counters.messages++;
+    iommu.statistics.translations++;
+    this.#mrif = undefined;
+    this.#lastCause = 0;
+    const found = this.#locate(hi, lo, noPasid, right.write);
+    let done = false;
+    if (found) {
+      const mrif = this.#mrif as { readonly address: bigint; readonly nid: number } | undefined;
+      if (mrif) done = storeMrif(iommu, this.#request(hi, lo, noPasid, right.write), mrif, this.#address, data);
+      else done = this.#host.store(hpa(this.#address), 4, data >>> 0);
+    }
+    if (!done) this.counters.faults++;
+    if (iommu.trace.on)
+      iommu.trace.emit('dma.message', {
+        rid: this.rid,
+        iova: join(hi, lo),
+        data: data >>> 0,
+        hpa: found ? this.#address : 0,
+        faults: done ? 0 : 1,
+      });
+    return done;
+  }
+
+  #access(hi: number, lo: number, length: number, pasid: number, need: number): DmaResult {
+    const iommu = this.#iommu;
+    const { iotlb, statistics } = iommu;
+    const result = this.#result;
+    result.clear();
+    const space = this.#space(pasid);
+    const hitsBefore = statistics.hits;
+    const missesBefore = statistics.misses;
+    const { poolBase, end } = this.#host;
+    let high = hi | 0;
+    let low = lo | 0;
+    let done = 0;
+    this.#lastCause = 0;
+    if (iommu.frontEnd.counting) this.#count(pasid);
+    do {
+      let address: number;
+      let mask: number;
+      let found = true;
+      statistics.translations++;
+      const at = space.epoch === iommu.epoch ? iotlb.lookup(space.space, space.process, high, low) : -1;
+      if (at >= 0 && iotlb.rights(at) & need) {
+        statistics.hits++;
+        mask = iotlb.offsetMask(at);
+        address = iotlb.address(at, low);
+      } else {
+        found = this.#miss(space, high, low, pasid, need);
+        address = this.#address;
+        mask = this.#mask;
+      }
+      const room = mask + 1 - (low & mask);
+      const chunk = room < length - done ? room : length - done;
+      if (!found) result.fault(done, done + chunk - 1, 'unsupported-request');
+      else if (address >= poolBase && address + chunk <= end) result.add(address, chunk);
+      else result.fault(done, done + chunk - 1, 'completer-abort');
+      done += chunk;
+      const next = (low >>> 0) + chunk;
+      if (next >= 2 ** 32) high = (high + 1) | 0;
+      low = next | 0;
+    } while (done < length);
+    if (result.faults.length > 0) this.counters.faults++;
+    if (iommu.trace.on)
+      iommu.trace.emit(need === right.read ? 'dma.read' : 'dma.write', {
+        rid: this.rid,
+        pasid,
+        iova: join(hi, lo),
+        length,
+        segments: result.count,
+        hits: statistics.hits - hitsBefore,
+        misses: statistics.misses - missesBefore,
+        faults: result.faults.length,
+      });
+    return result;
+  }
+
+  /** HPM event 1; the plain walk counts it itself where it runs. */
+  #count(pasid: number): void {
+    this.#iommu.frontEnd.count(hpmEvent.untranslated, { deviceId: this.rid, processId: pasid, gscid: -1, pscid: -1 });
+  }
+
+  #locate(hi: number, lo: number, pasid: number, need: number): boolean {
+    const { iotlb, statistics, epoch } = this.#iommu;
+    const space = this.#space(pasid);
+    const at = space.epoch === epoch ? iotlb.lookup(space.space, space.process, hi | 0, lo | 0) : -1;
+    if (at >= 0 && iotlb.rights(at) & need) {
+      statistics.hits++;
+      this.#mask = iotlb.offsetMask(at);
+      this.#address = iotlb.address(at, lo);
+      return true;
+    }
+    return this.#miss(space, hi | 0, lo | 0, pasid, need);
+  }
+
+  /** Where a PASID's requests are translated, from memory while nothing changed; stale (epoch -1) where they fault. */
+  #space(pasid: number): Remembered {
+    const space = this.#spaces[pasid & (remembered - 1)]!;
+    if (space.epoch === this.#iommu.epoch && space.pasid === pasid) return space;
+    space.epoch = -1;
+    space.pasid = pasid;
+    const request = this.#request(0, 0, pasid, right.read);
+    const entered = this.#iommu.translator.enter(request, needOf(request));
+    space.isPhysical = 'ok' in entered && entered.ok;
+    if (space.isPhysical) space.roots = undefined;
+    if ('ok' in entered) return space;
+    space.space = spaceTag(entered.gscid, false, false);
+    space.process = processTag(entered.pscid);
+    space.roots = this.#iommu.fast && !this.#iommu.translator.bigEndian ? rootsOf(entered) : undefined;
+    space.epoch = this.#iommu.epoch;
+    return space;
+  }
+
+  #request(hi: number, lo: number, pasid: number, need: number): TranslationRequest {
+    return {
+      deviceId: this.rid,
+      processIdValid: pasid !== noPasid,
+      processId: pasid === noPasid ? 0 : pasid,
+      supervisor: false,
+      execute: false,
+      write: need === right.write,
+      type: 'untranslated',
+      noWrite: false,
+      iova: join(hi, lo),
+    };
+  }
+
+  /** A page the IOTLB does not have: walks, keeps the result, and sets #address and #mask. False when it faulted. */
+  #miss(space: Remembered, hi: number, lo: number, pasid: number, need: number): boolean {
+    const iommu = this.#iommu;
+    const { statistics, iotlb, fast, translator } = iommu;
+    this.#mask = 4095;
+    const write = need === right.write;
+    const isCurrent = space.epoch === iommu.epoch;
+    if (space.isPhysical && !isCurrent) {
+      this.#address = (hi >>> 0) * 2 ** 32 + (lo >>> 0);
+      return true;
+    }
+    statistics.misses++;
+    const before = iommu.memoryReferences;
+    let shift: number;
+    let guest: number;
+    if (isCurrent && fast && space.roots && !iommu.frontEnd.counting && fast.walk(space.roots, hi, lo, write)) {
+      statistics.fastWalks++;
+      ({ shift, guestPpn: guest } = fast);
+      iotlb.insert(space.space, space.process, hi, lo, shift, fast.ppn, guest, fast.rights, fast.global);
+      this.#address = fast.ppn * 4096 + (lo & 4095);
+    } else {
+      statistics.plainWalks++;
+      const request = this.#request(hi, lo, pasid, need);
+      const found = translator.translate(request);
+      if (!found.ok) {
+        if (found.cause.cause !== this.#lastCause) iommu.report(request, found);
+        this.#lastCause = found.cause.cause;
+        return false;
+      }
+      ({ shift } = found);
+      guest = Number(found.gpa >> 12n);
+      this.#mrif = found.mrif;
+      this.#address = Number(found.pa);
+      if (isCurrent && !found.mrif) {
+        const rights = (found.read ? right.read : 0) | (found.write ? right.write : 0) | (found.execute ? right.execute : 0); // prettier-ignore
+        const ppn = Number(found.pa >> 12n);
+        iotlb.insert(space.space, space.process, hi, lo, shift, ppn, guest, rights, found.global);
+      }
+    }
+    this.#lastCause = 0;
+    if (iommu.trace.on)
+      iommu.trace.emit('iommu.walk', {
+        rid: this.rid,
+        pasid,
+        iova: join(hi, lo),
+        gpa: guest * 4096,
+        hpa: this.#address,
+        shift,
+        references: iommu.memoryReferences - before,
+        path: space.roots ? 'two-stage' : 'plain',
+      });
+    return true;
+  }
+}
+
+const join = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/** The roots for the fast walk, or undefined where only the plain walk will do. */
+const rootsOf = (space: AddressSpace): WalkRoots | undefined => {
+  const { dc } = space;
+  const largest = 1n << 31n;
+  if (dc.sbe || space.ppn >= largest || dc.iohgatpPpn >= largest) return undefined;
+  const msi = dc.msiptpMode !== 0;
+  const low = largest - 1n;
+  return {
+    firstLevels: levelsOf(space.mode),
+    firstRoot: space.mode === iosatpMode.Bare ? 0 : Number(space.ppn),
+    secondLevels: levelsOf(dc.iohgatpMode),
+    secondRoot: dc.iohgatpMode === iohgatpMode.Bare ? 0 : Number(dc.iohgatpPpn),
+    msi,
+    msiMaskLo: Number(dc.msiMask & low),
+    msiPatternLo: Number(dc.msiPattern & low),
+    msiLow: (dc.msiPattern & ~dc.msiMask & ~low) === 0n,
+  };
+};
