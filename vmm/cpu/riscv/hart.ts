@@ -157,7 +157,7 @@ export class Hart {
       csrs: csrAccess,
       privileged,
       mulhu,
-      float: emitFloat(module),
+      float: emitFloat(module, state.fflags, mulhu),
     };
     emitRun(module, state, accesses, imports, privileged, [
       (x) => [illegal, x.trap()],
