@@ -1,7 +1,7 @@
 /** Intel 82574L gigabit Ethernet controller, as Linux's e1000e driver and the datasheet (revision 3.4) see it. */
 import type { Clock } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
-import type { BarSpec, DmaPort, IrqLine, PacketBackend, PciFunction } from '#vmm/base/ports';
+import type { BarSpec, DmaPort, IrqLine, PacketBackend, PciFunction, TranslationEnables } from '#vmm/base/ports';
 import { Dma } from './dma.ts';
 import { Interrupts } from './interrupts.ts';
 import { Nvm } from './nvm.ts';
@@ -37,7 +37,7 @@ export interface NicStatistics {
   interrupts: number;
 }
 
-/** A network adapter to put on the bus. `backend.onFrame` belongs to it from here on. */
+/** A network adapter to put on the bus. The backend's `onFrame` and `onLinkChange` belong to it from here on. */
 export const nic = (options: NicOptions): Nic => new Nic(options);
 
 export class Nic implements PciFunction {
@@ -50,7 +50,10 @@ export class Nic implements PciFunction {
   readonly subsystemId = identity.subsystemId;
   readonly bars: readonly BarSpec[];
   readonly msix = msix;
+  readonly msi = { vectors: 1 };
   readonly flr = true;
+  /** Deviation: the part has no PASIDs; see RXPASID and TXPASID. */
+  readonly pasid = { bits: 20 };
 
   readonly #trace: Trace;
   readonly #backend: PacketBackend;
@@ -91,6 +94,7 @@ export class Nic implements PciFunction {
     for (const part of [this, this.#interrupts, this.#nvm, this.#phy, this.#receiver, this.#transmitter])
       this.#registers.attach(part.hooks);
     backend.onFrame = (frame) => this.#arrived(frame);
+    backend.onLinkChange = () => this.linkChanged();
     this.reset();
   }
 
@@ -112,6 +116,7 @@ export class Nic implements PciFunction {
 
   /** Power-on, function-level and bus reset: everything, the PHY too. */
   reset(): void {
+    this.#dma.pasidEnabled = false;
     this.#phy.reset();
     this.#window.reset();
     this.#resetMac('bus');
@@ -122,7 +127,12 @@ export class Nic implements PciFunction {
     if (enabled) this.#resume();
   }
 
-  /** Look again whether there is a link: to be called when the backend's `linkUp` changed. */
+  translation(enables: TranslationEnables): void {
+    this.#dma.pasidEnabled = enables.pasid;
+    if (enables.pasid) this.#resume();
+  }
+
+  /** Looks again whether there is a link, and tells software of a change. */
   linkChanged(): void {
     const up = this.#phy.linkUp;
     if (up === this.#linkUp) return;

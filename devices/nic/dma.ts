@@ -1,14 +1,17 @@
 /** The adapter's transactions: copies between host memory and the adapter's buffers, with faults counted and traced. */
-import type { DmaPort, DmaResult } from '#vmm/base/ports';
+import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
 import type { Trace } from '#vmm/base/events';
 import { wide } from '#vmm/base/address';
-import { CTRL, at } from './registers.ts';
+import { CTRL, QUEUE_PASID, at } from './registers.ts';
 
 export class Dma {
   port: DmaPort | undefined;
   /** Bus Master Enable of the function. */
   busMaster = true;
+  /** The guest enabled the function's PASID capability. */
+  pasidEnabled = false;
   faults = 0;
+  #pasid = noPasid;
   readonly #words: Uint32Array;
   readonly #device: string;
   readonly #trace: Trace;
@@ -24,11 +27,19 @@ export class Dma {
     return this.port !== undefined && this.busMaster && (this.#words[at.CTRL]! & CTRL.GIO_MASTER_DISABLE) === 0;
   }
 
+  /** What follows is for the ring with this RXPASID or TXPASID; false when it must not be served. */
+  select(setting: number): boolean {
+    if ((setting & QUEUE_PASID.EN) === 0) this.#pasid = noPasid;
+    else if (!this.pasidEnabled) return false;
+    else this.#pasid = setting & QUEUE_PASID.PASID;
+    return true;
+  }
+
   /** The device reads `length` bytes at hi:lo + offset; undefined when any part faulted. */
   read(hi: number, lo: number, offset: number, length: number, what: string): DmaResult | undefined {
     const sum = lo + offset;
     const carry = sum > 0xffff_ffff;
-    const result = this.port!.read(carry ? (hi + 1) >>> 0 : hi, sum >>> 0, length);
+    const result = this.port!.read(carry ? (hi + 1) >>> 0 : hi, sum >>> 0, length, this.#pasid);
     return result.faults.length === 0 ? result : this.#fault(hi, lo, offset, length, what, result);
   }
 
@@ -36,7 +47,7 @@ export class Dma {
   write(hi: number, lo: number, offset: number, length: number, what: string): DmaResult | undefined {
     const sum = lo + offset;
     const carry = sum > 0xffff_ffff;
-    const result = this.port!.write(carry ? (hi + 1) >>> 0 : hi, sum >>> 0, length);
+    const result = this.port!.write(carry ? (hi + 1) >>> 0 : hi, sum >>> 0, length, this.#pasid);
     return result.faults.length === 0 ? result : this.#fault(hi, lo, offset, length, what, result);
   }
 

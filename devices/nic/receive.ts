@@ -6,6 +6,7 @@
  * and the RXE error. A ring whose descriptors cannot be read or written back keeps what arrives in the packet buffer
  * until software writes its tail, head or base.
  */
+import { wide } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import { addWords, fold, frameCheck } from './checksum.ts';
 import { RXD, descriptorBytes, rxExtended, rxLegacy, rxSplit } from './descriptors.ts';
@@ -71,6 +72,9 @@ export class Receiver {
   readonly #sizes = new Int32Array(splitBuffers);
   readonly #filled = new Int32Array(splitBuffers);
   #descriptorCapacity = 2048;
+  /** Address of the buffer written last, for the trace. */
+  #pieceHi = 0;
+  #pieceLo = 0;
   /** The packet buffer: 2 bytes of length before each frame. */
   #backlog: Uint8Array | undefined;
   #backlogUsed = 0;
@@ -176,7 +180,7 @@ export class Receiver {
     const size = words[at.RDLEN + offset]! >>> 4;
     const head = words[at.RDH + offset]!;
     const tail = words[at.RDT + offset]!;
-    if (head >= size || tail >= size || capacity === 0) {
+    if (head >= size || tail >= size || capacity === 0 || !this.#dma.select(words[at.RXPASID + offset]!)) {
       if (size !== 0) this.#ringError(q, head, tail, size);
       return false;
     }
@@ -228,7 +232,13 @@ export class Receiver {
     this.frames++;
     this.bytes += taken.length;
     if (this.#trace.on)
-      this.#trace.emit('nic.receive', { device: this.#device, queue: q, bytes: taken.length, descriptors: used });
+      this.#trace.emit('nic.receive', {
+        device: this.#device,
+        queue: q,
+        bytes: taken.length,
+        descriptors: used,
+        address: wide(this.#pieceHi, this.#pieceLo),
+      });
     this.#announce(q, taken.length, status, free - used * unit, size);
     return true;
   }
@@ -282,6 +292,8 @@ export class Receiver {
       if (bytes === 0 || (i === 0 && header < 0)) continue;
       const lo = descriptors[base + 2 * i]!;
       const hi = descriptors[base + 2 * i + 1]!;
+      this.#pieceHi = hi;
+      this.#pieceLo = lo;
       if (!this.#dma.store(hi, lo, 0, data, done, bytes, 'receive data')) return -1;
       filled[i] = bytes;
       done += bytes;

@@ -5,7 +5,15 @@
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 import type { Trace } from '#vmm/base/events';
 import { hex, hiHalf, loHalf, wide } from '#vmm/base/address';
-import { type RegisterName, type RegisterRow, registerBytes, registerNames, registers } from './registers.ts';
+import {
+  type RegisterName,
+  type RegisterRow,
+  registerBytes,
+  registerNames,
+  registers,
+  userPageBytes,
+  userPages,
+} from './registers.ts';
 
 /** Returns what the guest reads; `index` is the word index. */
 export type ReadHook = (index: number) => number;
@@ -51,6 +59,8 @@ for (const name of registerNames) {
     const from = (row.alias + i * (row.stride ?? 4)) >>> 2;
     if (rowAt[from] === 0) canonical[from] = (row.offset + i * (row.stride ?? 4)) >>> 2;
   }
+  for (let q = 0; row.userPage !== undefined && q < row.count!; q++)
+    canonical[(userPages + q * userPageBytes + row.userPage) >>> 2] = (row.offset + q * row.stride!) >>> 2;
 }
 
 const nameAt = (index: number): string => {

@@ -122,6 +122,15 @@ const tarc = register({
   // prettier-ignore
   fields: { COUNT: { bits: [6, 0] }, COMP: { bits: 7 }, RATIO: { bits: [9, 8] }, ENABLE: { bits: 10 }, CB_FIX: { bits: [30, 27] } },
 });
+/**
+ * Deviation: a register that the part does not have. With `EN`, everything that the ring does in memory carries the PASID,
+ * so that a process can own the ring; without the function's PASID capability enabled such a ring stands still.
+ */
+const queuePasid = register({
+  width: 32,
+  spec: 'vendor extension',
+  fields: { PASID: { bits: [19, 0] }, EN: { bits: 31 } },
+});
 const swsm = register({
   width: 32,
   spec: '82574 §10.2.8.12',
@@ -152,6 +161,7 @@ export const RAH = masks(rah);
 export const TCTL = masks(tctl);
 export const TARC = masks(tarc);
 export const SWSM = masks(swsm);
+export const QUEUE_PASID = masks(queuePasid);
 
 export interface RegisterRow {
   /** Byte offset of the (first) register. */
@@ -164,6 +174,8 @@ export interface RegisterRow {
   readonly reset?: number;
   /** Offset at which 8254x drivers find it too (§10.1.1.5). */
   readonly alias?: number;
+  /** Offset in the queue's user page (see `userPages`). */
+  readonly userPage?: number;
   /** A statistics counter: cleared by the read. */
   readonly clears?: true;
 }
@@ -225,8 +237,8 @@ export const registers = {
   RDBAL: row(ringLow, { offset: 0x2800, count: 2, stride: 0x100, alias: 0x0110 }),
   RDBAH: row(plain, { offset: 0x2804, count: 2, stride: 0x100, alias: 0x0114 }),
   RDLEN: row(ringLength, { offset: 0x2808, count: 2, stride: 0x100, alias: 0x0118 }),
-  RDH: row(ringIndex, { offset: 0x2810, count: 2, stride: 0x100, alias: 0x0120 }),
-  RDT: row(ringIndex, { offset: 0x2818, count: 2, stride: 0x100, alias: 0x0128 }),
+  RDH: row(ringIndex, { offset: 0x2810, count: 2, stride: 0x100, alias: 0x0120, userPage: 0x00 }),
+  RDT: row(ringIndex, { offset: 0x2818, count: 2, stride: 0x100, alias: 0x0128, userPage: 0x08 }),
   RDTR: row(delay, { offset: 0x2820, alias: 0x0108 }),
   RXDCTL: row(rxdctl, { offset: 0x2828, count: 2, stride: 0x100, reset: 0x0001_0000 }),
   RADV: row(plain16, { offset: 0x282c }),
@@ -240,8 +252,8 @@ export const registers = {
   TDBAL: row(ringLow, { offset: 0x3800, count: 2, stride: 0x100, alias: 0x0420 }),
   TDBAH: row(plain, { offset: 0x3804, count: 2, stride: 0x100, alias: 0x0424 }),
   TDLEN: row(ringLength, { offset: 0x3808, count: 2, stride: 0x100, alias: 0x0428 }),
-  TDH: row(ringIndex, { offset: 0x3810, count: 2, stride: 0x100, alias: 0x0430 }),
-  TDT: row(ringIndex, { offset: 0x3818, count: 2, stride: 0x100, alias: 0x0438 }),
+  TDH: row(ringIndex, { offset: 0x3810, count: 2, stride: 0x100, alias: 0x0430, userPage: 0x10 }),
+  TDT: row(ringIndex, { offset: 0x3818, count: 2, stride: 0x100, alias: 0x0438, userPage: 0x18 }),
   TIDV: row(delay, { offset: 0x3820, alias: 0x0440 }),
   TXDCTL: row(txdctl, { offset: 0x3828, count: 2, stride: 0x100 }),
   TADV: row(plain16, { offset: 0x382c }),
@@ -310,6 +322,8 @@ export const registers = {
   RXSTMPH: row(plain, { offset: 0xb628 }),
   RXSATRL: row(plain, { offset: 0xb62c }),
   RXSATRH: row(plain, { offset: 0xb630 }),
+  RXPASID: row(queuePasid, { offset: 0xbe00, count: 2, stride: 0x100 }),
+  TXPASID: row(queuePasid, { offset: 0xbe04, count: 2, stride: 0x100 }),
   RXCFGL: row(plain, { offset: 0xb634, reset: 0x88f7 }),
   RXUDP: row(plain, { offset: 0xb638, reset: 0x319 }),
 } as const satisfies Record<string, RegisterRow>;
@@ -320,5 +334,11 @@ export const registerNames = Object.keys(registers) as RegisterName[];
 export const at = Object.fromEntries(registerNames.map((name) => [name, registers[name].offset >>> 2])) as {
   readonly [K in RegisterName]: number;
 };
+/**
+ * Deviation: two pages at the end of the region that hold the heads and tails of one queue each, to be mapped into the
+ * process that owns the queue.
+ */
+export const userPages = 0x1_e000;
+export const userPageBytes = 0x1000;
 /** Word distance between the registers of queue 0 and queue 1. */
 export const queueStride = 0x40;

@@ -6,6 +6,7 @@
  * Deviation: a descriptor whose data cannot be read is completed like any other, its frame is dropped, counted and traced.
  * A ring whose descriptors cannot be read stops until its next doorbell.
  */
+import { wide } from '#vmm/base/address';
 import type { Clock } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import { TXD, descriptorBytes, statusDone, txStatusOffset } from './descriptors.ts';
@@ -73,6 +74,9 @@ export class Transmitter {
   readonly #views: (Uint8Array | undefined)[][] = [];
   #scheduled = false;
   #wireFreeAt = 0;
+  /** Address of the piece read last, for the trace. */
+  #pieceHi = 0;
+  #pieceLo = 0;
   #frames = 0;
   #wireBytes = 0;
   /** Bumped by reset, so that an event scheduled before it does nothing. */
@@ -171,7 +175,7 @@ export class Transmitter {
     const head = words[at.TDH + offset]!;
     const tail = words[at.TDT + offset]!;
     if (head === tail) return false;
-    if (head >= size || tail >= size) {
+    if (head >= size || tail >= size || !this.#dma.select(words[at.TXPASID + offset]!)) {
       if (this.#trace.on)
         this.#trace.emit('nic.ring-error', {
           device: this.#device,
@@ -197,6 +201,8 @@ export class Transmitter {
     let delayed = false;
     while (used < fetched && this.#frames < mostFrames && !queue.offload.segmenting) {
       const lower = this.#descriptors[used * 4 + 2]!;
+      // Again each time: with loopback the receive path has used the port in between.
+      this.#dma.select(words[at.TXPASID + offset]!);
       this.#descriptor(q, queue, used);
       // A frame may come back through the guest's own registers (loopback): nothing here may outlive a reset.
       if (epoch !== this.#epoch) return false;
@@ -208,6 +214,7 @@ export class Transmitter {
       }
       used++;
     }
+    this.#dma.select(words[at.TXPASID + offset]!);
     if (first >= 0) this.#writeBack(hi, lo, from, first, last);
     const now = head + used;
     words[at.TDH + offset] = now === size ? 0 : now;
@@ -247,6 +254,8 @@ export class Transmitter {
     }
     const hi = d[position * 4 + 1]!;
     const lo = d[position * 4]!;
+    this.#pieceHi = hi;
+    this.#pieceLo = lo;
     const isLast = (lower & TXD.EOP) !== 0;
     // The common case leaves straight from memory: one descriptor, one piece, nothing to change in it.
     const plain = isLast && queue.isFirst && length >= smallestFrame && length <= largestFrame;
@@ -334,8 +343,14 @@ export class Transmitter {
   #emit(q: number, frame: Uint8Array): void {
     this.#frames++;
     this.#wireBytes += Math.max(frame.length, smallestFrame) + wireOverheadBytes;
-    if (!this.#send(frame)) return this.#drop('no link', frame.length);
-    if (this.#trace.on) this.#trace.emit('nic.transmit', { device: this.#device, queue: q, bytes: frame.length });
+    if (this.#trace.on)
+      this.#trace.emit('nic.transmit', {
+        device: this.#device,
+        queue: q,
+        bytes: frame.length,
+        address: wide(this.#pieceHi, this.#pieceLo),
+      });
+    if (!this.#send(frame)) this.#drop('no link', frame.length);
   }
 
   #drop(reason: string, bytes: number): void {

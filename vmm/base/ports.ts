@@ -93,6 +93,8 @@ export interface PacketBackend {
   /** Who takes frames that arrive; set by the NIC. Returns false when it had no room and dropped it. */
   onFrame: ((frame: Uint8Array) => boolean) | undefined;
   readonly linkUp: boolean;
+  /** Told when `linkUp` changed; set by the NIC. Backends whose link is always up need not have it. */
+  onLinkChange?: (() => void) | undefined;
 }
 
 /** One base address register of a PCI function. */

@@ -379,6 +379,68 @@ describe('interrupts', () => {
   });
 });
 
+describe('rings with a PASID', () => {
+  const off = {
+    ats: false,
+    smallestTranslationShift: 12,
+    pri: false,
+    pageRequestAllocation: 0,
+    pasid: false,
+    pasidExecute: false,
+    pasidPrivileged: false,
+  };
+  test('everything of such a ring carries it, and nothing of the other rings; its doorbells have a page of their own', () => {
+    const { clock, a, b } = pair();
+    a.on.device.translation({ ...off, pasid: true });
+    b.on.device.translation({ ...off, pasid: true });
+    a.on.write(0xbf04, 0x8000_1234);
+    b.on.write(0xbe00, 0x8000_0777);
+    a.on.memory.pasids.clear();
+    b.on.memory.pasids.clear();
+    a.queue(frame(b.on.mac, a.on.mac, 100, 1), 1);
+    a.on.write(0x1_f018, 1);
+    clock.advance(10_000);
+    expect(a.on.read(0x1_f010)).toBe(1);
+    expect(b.on.read(0x1_e000)).toBe(1);
+    expect(b.take().length).toBe(1);
+    expect([...a.on.memory.pasids]).toEqual([0x1234]);
+    expect([...b.on.memory.pasids]).toEqual([0x777]);
+    a.on.memory.pasids.clear();
+    a.queue(frame(b.on.mac, a.on.mac, 100, 2), 0);
+    a.doorbell(0);
+    clock.advance(10_000);
+    expect([...a.on.memory.pasids]).toEqual([-1]);
+  });
+
+  test('loopback between a ring with and one without', () => {
+    const clock = new Clock();
+    const a = new TestDriver(adapter(1, clock, loopback()));
+    a.start({ rctl: 1 << 6 });
+    a.on.device.translation({ ...off, pasid: true });
+    a.on.write(0xbe04, 0x8000_0005);
+    a.on.memory.pasids.clear();
+    for (let i = 0; i < 3; i++) a.queue(frame(a.on.mac, a.on.mac, 100, i));
+    a.doorbell();
+    clock.advance(10_000);
+    expect(a.take().length).toBe(3);
+    expect(a.reap()).toBe(3);
+    expect([...a.on.memory.pasids].sort()).toEqual([-1, 5]);
+  });
+
+  test('without the capability enabled the ring stands still, and starts when it is', () => {
+    const { clock, a, b } = pair();
+    a.on.write(0xbe04, 0x8000_1234);
+    a.on.memory.pasids.clear();
+    a.queue(frame(b.on.mac, a.on.mac, 100, 1));
+    a.doorbell();
+    clock.advance(10_000);
+    expect(a.on.memory.pasids.size).toBe(0);
+    a.on.device.translation({ ...off, pasid: true });
+    clock.advance(10_000);
+    expect(b.take().length).toBe(1);
+  });
+});
+
 describe('what can go wrong', () => {
   test('no descriptors: frames wait in the packet buffer, then are missed', () => {
     const { clock, a, b } = pair();

@@ -4,7 +4,15 @@
  */
 import type { Clock } from '#vmm/base/clock';
 import { Trace } from '#vmm/base/events';
-import type { DmaFault, DmaPort, DmaResult, IrqLine, MmioDevice, PacketBackend } from '#vmm/base/ports';
+import {
+  type DmaFault,
+  type DmaPort,
+  type DmaResult,
+  type IrqLine,
+  type MmioDevice,
+  type PacketBackend,
+  noPasid,
+} from '#vmm/base/ports';
 import { type Nic, nic } from '#devices/nic/device';
 
 const pageBytes = 4096;
@@ -16,6 +24,8 @@ export class TestMemory implements DmaPort {
   /** Pages that the port refuses. */
   readonly refused = new Set<number>();
   readonly calls = { read: 0, write: 0 };
+  /** PASIDs seen since the test cleared it. */
+  readonly pasids = new Set<number>();
   readonly #result: DmaResult & { faults: DmaFault[] } = {
     count: 0,
     offsets: new Float64Array(mostSegments),
@@ -28,13 +38,15 @@ export class TestMemory implements DmaPort {
     this.view = new DataView(this.memory.buffer);
   }
 
-  read(hi: number, lo: number, length: number): DmaResult {
+  read(hi: number, lo: number, length: number, pasid = noPasid): DmaResult {
     this.calls.read++;
+    this.pasids.add(pasid);
     return this.#reach(hi, lo, length);
   }
 
-  write(hi: number, lo: number, length: number): DmaResult {
+  write(hi: number, lo: number, length: number, pasid = noPasid): DmaResult {
     this.calls.write++;
+    this.pasids.add(pasid);
     return this.#reach(hi, lo, length);
   }
 
