@@ -1,11 +1,14 @@
 /** One run, from a machine's configuration to its result. */
 import type { TraceSink } from '#vmm/base/events';
-import type { RunResult } from '#vmm/machine/machine';
+import type { MachineConfig } from '#vmm/config/schema';
+import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
+import { MachineError } from '#vmm/machine/machine-error';
 import { eventFilter } from '#vmm/record/catalogue';
 import { JsonLines } from '#vmm/record/jsonl';
 import { LastEvents, textLine } from '#vmm/record/text';
 import type { Ending } from './exit.ts';
+import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
 import { logEvents, openLog } from './logging.ts';
 import { stderr } from './output.ts';
@@ -14,6 +17,8 @@ import { openDisk } from './storage.ts';
 
 /** Instructions between two looks at the clock and at Ctrl-C: some 20 ms. */
 const sliceInstructions = 5_000_000;
+/** The same for a guest that sleeps. */
+const sliceNs = 1e9;
 const rememberedEvents = 24;
 /** More console text than this is passed on but not kept. */
 const keptConsoleBytes = 16 << 20;
@@ -50,7 +55,18 @@ const endings: Readonly<Record<RunResult['outcome'], Ending>> = {
   timeout: 'timeout',
   limit: 'timeout',
   reset: 'reset',
+  met: 'bug',
 };
+
+function createMachine(config: MachineConfig, host: MachineHost): Machine {
+  try {
+    return Machine.create(config, host);
+  } catch (error) {
+    if (error instanceof MachineError)
+      throw new CommandError('usage', error.problems[0] ?? error.message, error.problems.slice(1));
+    throw error;
+  }
+}
 
 /** Ctrl-C once: stop at the next look, with everything written and closed; twice: at once. */
 function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void } {
@@ -66,11 +82,11 @@ function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Boots the machine that `prepare` has judged and runs it to its end. */
+/** Boots the machine that `prepare` has judged and runs it to its end, through every reset on the way. */
 export async function runSession({ config, image }: Prepared, watch: Watch): Promise<Session> {
   const kept: Uint8Array[] = [];
   let keptBytes = 0;
-  const machine = Machine.create(config, {
+  const host: MachineHost = {
     image,
     openDisk,
     console: (bytes) => {
@@ -78,33 +94,47 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       keptBytes += bytes.length;
       watch.console(bytes);
     },
-    now: () => performance.now(),
-  });
-
+  };
+  let machine = createMachine(config, host);
   const last = new LastEvents(rememberedEvents);
-  if (!watch.unobserved) machine.trace.listen(last.sink);
   const traceFile = config.trace.file === undefined ? undefined : new OutputFile(config.trace.file, 'a trace file');
   const lines = traceFile && new JsonLines(traceFile.write, eventFilter(config.trace.events));
-  if (lines) machine.trace.listen(lines.sink);
-  if (watch.verbose) machine.trace.listen((event) => stderr.line(stderr.colors.dim(textLine(event))));
-  else if (!watch.unobserved) machine.trace.listen(logEvents(openLog(config['log-level'])));
-  if (watch.sink) machine.trace.listen(watch.sink);
+  const sinks: TraceSink[] = [];
+  if (!watch.unobserved) sinks.push(last.sink);
+  if (lines) sinks.push(lines.sink);
+  if (watch.verbose) sinks.push((event) => stderr.line(stderr.colors.dim(textLine(event))));
+  else if (!watch.unobserved) sinks.push(logEvents(openLog(config['log-level'])));
+  if (watch.sink) sinks.push(watch.sink);
 
-  watch.started?.(machine);
   const interrupt = onInterrupt();
   const start = performance.now();
   const deadline = config.timeout === undefined ? Infinity : start + config.timeout * 1000;
+  /** Instructions left, over all boots. */
+  let left = config['max-instructions'] ?? Infinity;
   let result: RunResult;
   let stopped: Ending | undefined;
+  let retired = 0;
+  const begin = (): void => {
+    for (const sink of sinks) machine.trace.listen(sink);
+    watch.started?.(machine);
+    retired = 0;
+  };
   try {
+    begin();
     for (;;) {
-      result = machine.run({ instructions: sliceInstructions });
-      if (result.outcome !== 'limit') break;
+      result = machine.run({ instructions: Math.min(left, sliceInstructions), virtualNs: sliceNs });
+      left -= result.instructions - retired;
+      retired = result.instructions;
+      const isReboot = result.outcome === 'reset' && !config['no-reboot'];
+      if (result.outcome !== 'limit' && !isReboot) break;
       await nextTurn();
       if (interrupt.seen()) stopped = 'interrupted';
-      else if (performance.now() >= deadline || result.instructions >= (config['max-instructions'] ?? Infinity))
-        stopped = 'timeout';
+      else if (left <= 0 || performance.now() >= deadline) stopped = 'timeout';
       if (stopped !== undefined) break;
+      if (!isReboot) continue;
+      machine.close();
+      machine = createMachine(config, host);
+      begin();
     }
   } finally {
     interrupt.end();

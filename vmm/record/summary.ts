@@ -31,8 +31,8 @@ export interface MachineStats {
   readonly hostFaults: number;
   /** Commands that the guest gave the vIOMMU, by name. */
   readonly commands: Readonly<Record<string, number>>;
-  /** iommufd and VFIO calls by name; `errors` of them failed. */
-  readonly ioctls: Readonly<Record<string, { readonly calls: number; readonly errors: number }>>;
+  /** iommufd and VFIO calls, by name. */
+  readonly ioctls: Readonly<Record<string, number>>;
 }
 
 type Cells = readonly string[];
@@ -60,8 +60,8 @@ export function summaryLines(stats: MachineStats, wallNs: number): string[] {
     formatCount(device.faults),
   ]);
   const ioctls: Cells[] = Object.entries(stats.ioctls)
-    .toSorted(([a, x], [b, y]) => y.calls - x.calls || (a < b ? -1 : 1))
-    .map(([name, { calls, errors }]) => [name, formatCount(calls), formatCount(errors)]);
+    .toSorted(([a, x], [b, y]) => y - x || (a < b ? -1 : 1))
+    .map(([name, calls]) => [name, formatCount(calls)]);
   const commands: Cells[] = Object.entries(stats.commands).map(([name, count]) => [name, formatCount(count)]);
   const mips = wallNs > 0 ? ` (${((stats.instructions * 1000) / wallNs).toFixed(0)} MIPS)` : '';
   const lines: string[] = [];
@@ -79,7 +79,7 @@ export function summaryLines(stats: MachineStats, wallNs: number): string[] {
       '',
     );
   if (commands.length > 0) lines.push('vIOMMU', ...block([['command', 'count'], ...commands]), '');
-  if (ioctls.length > 0) lines.push('iommufd', ...block([['call', 'calls', 'errors'], ...ioctls]), '');
+  if (ioctls.length > 0) lines.push('iommufd', ...block([['call', 'calls'], ...ioctls]), '');
   lines.push(
     'Guest',
     ...block([

@@ -231,6 +231,12 @@ export class FrontEnd implements MmioDevice {
       });
   }
 
+  /** Records were lost before they came here: the queue shows an overflow (§3.2, fqof). */
+  faultsLost(): void {
+    this.#faults.overflowed();
+    this.#interrupts.updateLevels();
+  }
+
   #reportMessageFault(address: bigint): void {
     this.reportFault({
       cause: causes.msiWriteAccessFault,

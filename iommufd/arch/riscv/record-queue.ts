@@ -36,6 +36,12 @@ export class RecordQueue {
     this.#at = at;
   }
 
+  /** A record was lost on its way here. */
+  overflowed(): void {
+    const { words } = this.#registers;
+    if (words[this.#at.csr >>> 2]! & csr.on) words[this.#at.csr >>> 2]! |= csr.overflow;
+  }
+
   /** Stores one record and moves the tail; while an error bit is set everything is discarded. */
   produce(record: readonly bigint[]): ProduceResult {
     const { words } = this.#registers;

@@ -1,0 +1,194 @@
+import { quiet, type Trace } from '#vmm/base/events';
+import { encodeCommand } from '#iommufd/arch/riscv/commands';
+import { type Cause, causes, type FaultReport, faultRecord, faultRecordBytes } from '#iommufd/arch/riscv/faults';
+import type { Command } from '#iommufd/arch/riscv/commands';
+import type { MemoryPort } from '#iommufd/arch/riscv/ports';
+import { ddtpMode } from '#iommufd/arch/riscv/registers';
+import { lookUpDevice } from './directory.ts';
+import type { AssignedDevice, Host } from './host.ts';
+
+/** Commands gathered before one IOMMU_HWPT_INVALIDATE carries them to the host. */
+const batchCommands = 256;
+const commandBytes = 16;
+
+/** What the host does with one device's DMA now. */
+type Attachment =
+  | { readonly kind: 'blocked'; readonly cause: Cause }
+  | { readonly kind: 'bypass' }
+  | { readonly kind: 'nested'; readonly hwptId: number; readonly words: readonly bigint[] };
+
+interface Assigned {
+  readonly device: AssignedDevice;
+  attachment: Attachment;
+}
+
+export interface BridgeOptions {
+  readonly host: Host;
+  readonly devices: readonly AssignedDevice[];
+  /** Guest memory, for the device directory. */
+  readonly memory: MemoryPort;
+  /** 64-byte device contexts (capabilities.MSI_FLAT as the guest sees it). */
+  readonly extended: boolean;
+  readonly trace?: Trace;
+}
+
+const byNumber = new Map<number, Cause>(Object.values(causes).map((row) => [row.cause, row]));
+/**
+ * The guest has no second stage: where the host's stage 2 stopped an access, the guest's view is that physical memory
+ * did not answer (§3.2, access faults).
+ */
+const withoutStage2 = new Map<Cause, Cause>([
+  [causes.instructionGuestPageFault, causes.instructionAccessFault],
+  [causes.readGuestPageFault, causes.readAccessFault],
+  [causes.writeGuestPageFault, causes.writeAccessFault],
+]);
+
+/** Turns the guest's device directory and commands into iommufd calls, and the host's fault events into the guest's. */
+export class Bridge {
+  readonly #host: Host;
+  readonly #memory: MemoryPort;
+  readonly #extended: boolean;
+  readonly #trace: Trace;
+  /** By the guest's device_id. */
+  readonly #devices = new Map<number, Assigned>();
+  readonly #batch = new Uint8Array(batchCommands * commandBytes);
+  readonly #batchView = new DataView(this.#batch.buffer);
+  #batched = 0;
+  #mode: number = ddtpMode.Off;
+  #rootPpn = 0n;
+
+  constructor({ host, devices, memory, extended, trace = quiet }: BridgeOptions) {
+    this.#host = host;
+    this.#memory = memory;
+    this.#extended = extended;
+    this.#trace = trace;
+    for (const device of devices)
+      this.#devices.set(device.deviceId, {
+        device,
+        attachment: { kind: 'blocked', cause: causes.allInboundDisallowed },
+      });
+  }
+
+  /** ddtp was written: every context is found anew, since none of the old directory may serve a DMA any longer. */
+  directoryChanged(mode: number, rootPpn: bigint): void {
+    this.flushInvalidations();
+    this.#mode = mode;
+    this.#rootPpn = rootPpn;
+    this.reloadContexts(undefined);
+  }
+
+  /** Reads one device's context again (undefined: every device's) and attaches the device accordingly. */
+  reloadContexts(deviceId: number | undefined): void {
+    this.flushInvalidations();
+    if (deviceId === undefined) for (const assigned of this.#devices.values()) this.#reload(assigned);
+    else {
+      const assigned = this.#devices.get(deviceId);
+      if (assigned) this.#reload(assigned);
+    }
+  }
+
+  /**
+   * A device without a valid context is about to be used. A driver need not tell anyone that it made an invalid context
+   * valid (§2.8: invalid entries are not cached), so the directory is read again.
+   */
+  beforeUse(deviceId: number): void {
+    const assigned = this.#devices.get(deviceId);
+    if (assigned?.attachment.kind === 'blocked' && this.#mode > ddtpMode.Bare) this.#reload(assigned);
+  }
+
+  #reload(assigned: Assigned): void {
+    const { device, attachment: old } = assigned;
+    const found = lookUpDevice(this.#memory, this.#mode, this.#rootPpn, device.deviceId, this.#extended);
+    let next: Attachment;
+    if (found.kind === 'none') next = { kind: 'blocked', cause: found.cause };
+    else if (found.kind === 'bypass') next = found;
+    else if (old.kind === 'nested' && old.words.every((word, i) => word === found.words[i])) return;
+    else next = this.#allocate(device, found.words);
+
+    if (next.kind === 'blocked') {
+      if (old.kind !== 'blocked') this.#host.detach(device);
+    } else if (next.kind === 'bypass') {
+      if (old.kind !== 'bypass') this.#host.attachParent(device);
+    } else if (!this.#host.attach(device, next.hwptId)) {
+      this.#host.destroy(next.hwptId);
+      if (old.kind !== 'blocked') this.#host.detach(device);
+      next = { kind: 'blocked', cause: causes.ddtMisconfigured };
+    }
+    if (old.kind === 'nested') this.#host.destroy(old.hwptId);
+    assigned.attachment = next;
+    if (this.#trace.on)
+      this.#trace.emit('viommu.context', {
+        rid: device.deviceId,
+        state: next.kind,
+        detail: next.kind === 'blocked' ? next.cause.name : next.kind === 'nested' ? `hwpt ${next.hwptId}` : '',
+      });
+  }
+
+  #allocate(device: AssignedDevice, words: readonly bigint[]): Attachment {
+    // iohgatp must be Bare: capabilities offer no second stage (§2.1.4).
+    const hwptId = words[1] === 0n ? this.#host.allocNested(device, words) : undefined;
+    if (hwptId === undefined) return { kind: 'blocked', cause: causes.ddtMisconfigured };
+    return { kind: 'nested', hwptId, words };
+  }
+
+  /** The command waits for the next fence, or for a full batch. */
+  queueInvalidation(command: Command): void {
+    const { DID, DV } = command.operands;
+    if (command.name === 'IODIR.INVAL_PDT' && !(DV && this.#devices.has(Number(DID)))) return;
+    const present = Object.fromEntries(Object.entries(command.operands).filter(([, value]) => value !== 0n));
+    const [low, high] = encodeCommand(command.name, present);
+    this.#batchView.setBigUint64(this.#batched * commandBytes, low, true);
+    this.#batchView.setBigUint64(this.#batched * commandBytes + 8, high, true);
+    if (++this.#batched === batchCommands) this.flushInvalidations();
+  }
+
+  /** Everything queued has taken effect on return. */
+  flushInvalidations(): void {
+    if (this.#batched === 0) return;
+    const count = this.#batched;
+    this.#batched = 0;
+    this.#host.invalidate(this.#batch.subarray(0, count * commandBytes), count);
+  }
+
+  /**
+   * One record of the host's fault queue (the DID is already the guest's), as the guest's hardware would report it;
+   * undefined where it would not.
+   */
+  guestFault(record: Uint8Array): FaultReport | undefined {
+    if (record.length < faultRecordBytes) return undefined;
+    const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+    const fields = faultRecord.decode(view.getBigUint64(0, true));
+    const deviceId = Number(fields.DID);
+    const assigned = this.#devices.get(deviceId);
+    const hostCause = byNumber.get(Number(fields.CAUSE));
+    if (!assigned || !hostCause) return undefined;
+    // While we keep the device blocked the host only knows that it has no context; the guest is told its own reason.
+    const isBlocked = assigned.attachment.kind === 'blocked' && hostCause === causes.ddtInvalid;
+    const seen = withoutStage2.get(hostCause);
+    return {
+      cause: isBlocked && assigned.attachment.kind === 'blocked' ? assigned.attachment.cause : (seen ?? hostCause),
+      ttyp: Number(fields.TTYP),
+      deviceId,
+      processIdValid: fields.PV === 1n,
+      processId: Number(fields.PID),
+      supervisor: fields.PRIV === 1n,
+      iotval: view.getBigUint64(16, true),
+      iotval2: seen || isBlocked ? 0n : view.getBigUint64(24, true),
+    };
+  }
+
+  /** Per device: guest device_id, what it is attached to, and why not. */
+  attachments(): {
+    readonly deviceId: number;
+    readonly state: string;
+    readonly hwptId?: number;
+    readonly cause?: string;
+  }[] {
+    return [...this.#devices.values()].map(({ device, attachment: a }) => ({
+      deviceId: device.deviceId,
+      state: a.kind,
+      ...(a.kind === 'nested' ? { hwptId: a.hwptId } : {}),
+      ...(a.kind === 'blocked' ? { cause: a.cause.name } : {}),
+    }));
+  }
+}

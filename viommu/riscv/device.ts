@@ -1,0 +1,109 @@
+import type { Trace } from '#vmm/base/events';
+import { quiet } from '#vmm/base/events';
+import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { FrontEnd } from '#iommufd/arch/riscv/front-end';
+import type { Command } from '#iommufd/arch/riscv/commands';
+import type { CommandOutcome, MemoryPort } from '#iommufd/arch/riscv/ports';
+import { capabilities, decodeCapabilities } from '#iommufd/arch/riscv/registers';
+import { Bridge } from './bridge.ts';
+import { commands, type GuestCommand } from './commands.ts';
+import type { AssignedDevice, Host } from './host.ts';
+
+export interface RiscvViommuOptions {
+  readonly host: Host;
+  /** The physical IOMMU's capabilities register, from IOMMU_GET_HW_INFO. */
+  readonly hostCapabilities: bigint;
+  /** Width of guest-physical addresses: what the nesting parent can translate. */
+  readonly guestAddressBits: number;
+  readonly devices: readonly AssignedDevice[];
+  /** Guest memory, where the queues and the device directory lie; a 4-byte store may reach an interrupt file. */
+  readonly memory: MemoryPort;
+  readonly trace?: Trace;
+}
+
+/**
+ * What of the physical IOMMU a guest is offered. First-stage modes, Svpbmt, hardware A/D updates and the non-leaf and
+ * range invalidations pass through, since silicon walks the guest's tables; the rest would need calls that iommufd does
+ * not have (counters, debug translation, a second stage of the guest's own, MSI page tables).
+ */
+const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'Svpbmt', 'AMO_HWAD', 'NL', 'S'] as const;
+
+export const guestCapabilities = (host: bigint, guestAddressBits: number): bigint => {
+  let value = capabilities.encode({ version: 0x10n, IGS: 0n, PAS: BigInt(guestAddressBits) });
+  for (const name of passedThrough) value |= host & capabilities.mask(name);
+  return value;
+};
+
+/**
+ * The guest's IOMMU: the architecture's front end over a back end that calls iommufd. It never translates a DMA; it
+ * tells the host which tables to walk, and when to forget.
+ */
+export class RiscvViommu implements MmioDevice {
+  readonly frontEnd: FrontEnd;
+  readonly bridge: Bridge;
+  /** Commands executed so far, by name. */
+  readonly commandCounts: Partial<Record<string, number>> = {};
+  readonly #host: Host;
+  readonly #trace: Trace;
+
+  constructor(options: RiscvViommuOptions) {
+    const { host, memory, devices, trace = quiet } = options;
+    const offered = guestCapabilities(options.hostCapabilities, options.guestAddressBits);
+    this.#host = host;
+    this.#trace = trace;
+    const extended = decodeCapabilities(offered).MSI_FLAT === 1;
+    this.bridge = new Bridge({ host, devices, memory, extended, trace });
+    this.frontEnd = new FrontEnd({
+      capabilities: offered,
+      memory,
+      trace,
+      unit: 'viommu',
+      // One page of records at the least, 2^16 commands at the most: what the guest may make us look through.
+      maxQueueLog2: 16,
+      backEnd: {
+        execute: (command) => this.#execute(command),
+        respond: () => {},
+        directoryChanged: (mode, ppn) => this.bridge.directoryChanged(mode, ppn),
+      },
+    });
+  }
+
+  #execute(command: Command): CommandOutcome {
+    const row: GuestCommand | undefined = (commands as Partial<Record<string, GuestCommand>>)[command.name];
+    if (!row) return 'illegal';
+    this.commandCounts[command.name] = (this.commandCounts[command.name] ?? 0) + 1;
+    row.run(this.bridge, command);
+    return 'done';
+  }
+
+  /** Passes on what the host's fault event queue holds; call when its fd polls readable. */
+  readEvents(): void {
+    this.#host.readEvents(
+      (record) => {
+        const report = this.bridge.guestFault(record);
+        if (!report) return;
+        this.frontEnd.reportFault(report);
+        if (this.#trace.on) {
+          const { deviceId, cause, iotval } = report;
+          this.#trace.emit('viommu.fault', { rid: deviceId, cause: cause.cause, name: cause.name, iova: iotval });
+        }
+      },
+      (sequence) => {
+        if (this.#trace.on) this.#trace.emit('viommu.events-lost', { sequence });
+        this.frontEnd.faultsLost();
+      },
+    );
+  }
+
+  read(offset: number, bytes: AccessBytes): number | bigint {
+    return this.frontEnd.read(offset, bytes);
+  }
+
+  write(offset: number, bytes: AccessBytes, value: number | bigint): void {
+    this.frontEnd.write(offset, bytes, value);
+  }
+
+  reset(): void {
+    this.frontEnd.reset();
+  }
+}

@@ -1,0 +1,102 @@
+import type { Clock } from '#vmm/base/clock';
+import type { Trace } from '#vmm/base/events';
+import { invariant } from '#vmm/base/invariant';
+import type { HostMemory } from '#vmm/base/memory';
+import { rid, type Rid } from '#vmm/base/address';
+import { RiscvIommuDriver } from '#iommufd/kernel/drivers/riscv/driver';
+import { Kernel } from '#iommufd/kernel/kernel';
+import { RiscvIommu } from '#iommufd/host/riscv/iommu';
+import type { RiscvPort } from '#iommufd/host/riscv/port';
+import { capabilities } from '#iommufd/arch/riscv/registers';
+import type { PlacedFunction } from './devices.ts';
+
+/** What the host's silicon offers; a guest is offered a part of it (viommu/riscv/device). */
+const siliconCapabilities = capabilities.encode({
+  version: 0x10n,
+  Sv39: 1n,
+  Sv48: 1n,
+  Sv57: 1n,
+  Svpbmt: 1n,
+  Sv39x4: 1n,
+  Sv48x4: 1n,
+  Sv57x4: 1n,
+  MSI_FLAT: 1n,
+  MSI_MRIF: 1n,
+  AMO_HWAD: 1n,
+  ATS: 1n,
+  T2GPA: 1n,
+  IGS: 2n,
+  HPM: 1n,
+  DBG: 1n,
+  PAS: 46n,
+  PD8: 1n,
+  PD17: 1n,
+  PD20: 1n,
+  NL: 1n,
+  S: 1n,
+});
+
+/** Devices of the host sit on a bus of its own, so that a guest's numbers and the host's are never the same. */
+const hostBus = 0x30;
+/** From the silicon's wire to the driver's handler thread, ns. */
+const interruptNs = 2_000;
+
+/** A device of the host: what the kernel and the hardware call it. */
+export interface HostDevice {
+  readonly placed: PlacedFunction;
+  readonly hostRid: Rid;
+  readonly vfioName: string;
+  /** Its way to memory. */
+  readonly port: RiscvPort;
+}
+
+/** The host: silicon, and the kernel with its IOMMU driver, as the VMM process finds them. */
+export interface HostSide {
+  readonly silicon: RiscvIommu;
+  readonly kernel: Kernel;
+  readonly devices: readonly HostDevice[];
+}
+
+export const buildHost = (
+  memory: HostMemory,
+  functions: readonly PlacedFunction[],
+  clock: Clock,
+  trace: Trace,
+): HostSide => {
+  let driver: RiscvIommuDriver | undefined = undefined;
+  const silicon = new RiscvIommu({
+    host: memory,
+    capabilities: siliconCapabilities,
+    // Wires are read only once the driver enables interrupts, so it is there by then.
+    wire: (vector: number, level: boolean) => driver?.interrupt(vector, level),
+    trace,
+    unit: 'host',
+  });
+  const made = new RiscvIommuDriver({
+    registers: silicon.registers,
+    memory,
+    defer: (work) => void clock.schedule(interruptNs, work),
+    trace,
+  });
+  driver = made;
+  const kernel = new Kernel({ memory, trace });
+  const devices = functions.map((placed, i) => {
+    const hostRid = rid((hostBus << 8) | (i << 3));
+    const vfioName = `vfio${i}`;
+    const rc = kernel.registerDevice({
+      name: placed.id,
+      vfioName,
+      rid: hostRid,
+      iommu: made,
+      ats: false,
+      pri: false,
+      pasidBits: 0,
+      pasidExec: false,
+      pasidPriv: false,
+      reset: () => placed.function.reset(),
+    });
+    invariant(rc === 0, `the host kernel refused ${placed.id}: errno ${rc}`);
+    return { placed, hostRid, vfioName, port: silicon.port(hostRid) };
+  });
+  return { silicon, kernel, devices };
+};

@@ -1,0 +1,281 @@
+import { rid } from '#vmm/base/address';
+import { Clock } from '#vmm/base/clock';
+import { Trace } from '#vmm/base/events';
+import { HostMemory } from '#vmm/base/memory';
+import type { StorageBackend } from '#vmm/base/ports';
+import { Finisher } from '#devices/finisher/finisher';
+import { Uart } from '#devices/uart/uart';
+import { parseElf, type ProgramImage } from '../boot/elf.ts';
+import { AddressConflict, Bus } from '../bus/bus.ts';
+import { PciHost } from '../bus/pci/host.ts';
+import type { DiskConfig, MachineConfig } from '../config/schema.ts';
+import { engineBytes } from '../cpu/engine/layout.ts';
+import { Hart, HartGroup } from '../cpu/riscv/hart.ts';
+import type { SbiHandler } from '../cpu/riscv/sbi.ts';
+import { InterruptFile, interruptFileBytes } from '../irq/imsic.ts';
+import type { MachineStats } from '../record/summary.ts';
+import { type Assignment, assignDevices } from './assignment.ts';
+import { loadGuest } from './boot-guest.ts';
+import { buildDevices, type PlacedFunction } from './devices.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { buildHost, type HostSide } from './host-side.ts';
+import { interruptIds, layout } from './layout.ts';
+import { MachineError } from './machine-error.ts';
+import { sbiHandler } from './sbi-handler.ts';
+import { Scheduler } from './scheduler.ts';
+import { collectStats } from './stats.ts';
+import { registersOf, type Trap, trapOf } from './trap.ts';
+
+/** Everything from outside that a machine needs: it opens no file and reads no clock itself. */
+export interface MachineHost {
+  /** The guest's ELF file. */
+  readonly image: Uint8Array;
+  openDisk(disk: DiskConfig): StorageBackend;
+  /** Bytes that the guest wrote to its console; valid only during the call. */
+  console(bytes: Uint8Array): void;
+}
+
+/** When `run` comes back before the guest has ended; whichever is met first. */
+export interface Until {
+  /** Instructions retired by all harts, from now. */
+  readonly instructions?: number;
+  /** Nanoseconds of virtual time, from now. */
+  readonly virtualNs?: number;
+  /** Text on the console, in what comes from now on. */
+  readonly console?: string;
+  /** Name of a trace event. */
+  readonly event?: string;
+}
+
+/**
+ * passed, failed: the guest said so. reset: it asked for one. crashed: a trap led nowhere. timeout: every hart waits and
+ * nothing can ever wake one. limit: `instructions` or `virtualNs` are used up. met: the text or event came.
+ */
+export type RunOutcome = 'passed' | 'failed' | 'reset' | 'crashed' | 'timeout' | 'limit' | 'met';
+export interface RunResult {
+  readonly outcome: RunOutcome;
+  /** The guest's own code, where it failed with one. */
+  readonly code?: number;
+  readonly trap?: Trap;
+  /** Since power-on. */
+  readonly instructions: number;
+  readonly virtualNs: number;
+}
+
+interface Ending {
+  readonly outcome: 'passed' | 'failed' | 'reset';
+  readonly code?: number;
+}
+
+/** Pool of the host kernel: second-stage tables, directories, queues. */
+const poolBytes = 16 << 20;
+/** Console text that a condition can look back into. */
+const consoleWindow = 64 << 10;
+
+/** A machine, from its configuration to the end of its run: what the command line and tests use. */
+export class Machine {
+  readonly config: MachineConfig;
+  readonly clock = new Clock();
+  readonly trace = new Trace(() => this.clock.now);
+  readonly bus = new Bus(this.trace);
+  readonly pci: PciHost;
+  readonly harts: readonly Hart[];
+  readonly memory: HostMemory;
+  readonly guestMemory: GuestMemory;
+  readonly host: HostSide;
+  readonly assignment: Assignment;
+  readonly functions: readonly PlacedFunction[];
+  readonly uart: Uart;
+  readonly #scheduler: Scheduler;
+  readonly #disks: StorageBackend[] = [];
+  #ending: Ending | undefined;
+  #consoleTail = '';
+  readonly #decoder = new TextDecoder();
+
+  /** @throws MachineError for a guest that cannot be loaded or devices that collide. */
+  static create(config: MachineConfig, host: MachineHost): Machine {
+    const ram = { base: layout.ram.base, bytes: config.memory };
+    const parsed = parseElf(host.image, ram);
+    if (!parsed.isOk) throw new MachineError(parsed.problems);
+    try {
+      return new Machine(config, host, parsed.image);
+    } catch (error) {
+      if (error instanceof AddressConflict) throw new MachineError([error.message]);
+      throw error;
+    }
+  }
+
+  private constructor(config: MachineConfig, host: MachineHost, image: ProgramImage) {
+    this.config = config;
+    const { bus, clock, trace } = this;
+    const count = config.smp;
+    const guestBytes = config.memory;
+    this.memory = new HostMemory({ engineBytes: engineBytes({ harts: count, guestBytes }), poolBytes, guestBytes });
+    this.guestMemory = new GuestMemory(this.memory, bus);
+
+    this.uart = new Uart({ write: (byte) => this.#console(host, Uint8Array.of(byte)) });
+    const finisher = new Finisher(({ outcome, code }) =>
+      this.#end(
+        outcome === 'pass' ? { outcome: 'passed' } : outcome === 'reset' ? { outcome } : { outcome: 'failed', code },
+      ),
+    );
+    bus.attach({ name: 'finisher', ...layout.finisher, device: finisher });
+    bus.attach({ name: 'uart', ...layout.uart, device: this.uart });
+
+    const files = Array.from({ length: count }, (_, id) => {
+      const onPending = (isPending: boolean): void => {
+        this.harts[id]!.setInterrupt(9, isPending);
+        if (isPending) this.#scheduler.wake(id);
+      };
+      const file = new InterruptFile({ name: `hart${id}.s`, identities: interruptIds, onPending, trace });
+      const gpa = layout.imsic.base + id * interruptFileBytes;
+      bus.attach({ name: `imsic${id}`, base: gpa, bytes: interruptFileBytes, device: file });
+      return { file, gpa, hpa: this.memory.attachMmio(file, interruptFileBytes) };
+    });
+
+    const group = new HartGroup({ memory: this.memory, ramBase: layout.ram.base, harts: count });
+    const handler: SbiHandler = sbiHandler({
+      harts: () => this.harts,
+      scheduler: () => this.#scheduler,
+      write: (bytes) => this.#console(host, bytes),
+      end: (ending) => this.#end(ending),
+    });
+    const nsPerInstruction = Math.max(1, Math.round(1000 / config.cpu.mips));
+    this.harts = files.map(
+      ({ file }, id) =>
+        new Hart({
+          group,
+          id,
+          bus: this.#hartBus(),
+          entryMode: config['entry-mode'],
+          nsPerInstruction,
+          imsic: file,
+          sbi: handler,
+        }),
+    );
+    this.#scheduler = new Scheduler({ clock, harts: this.harts, nsPerInstruction });
+
+    const { ecam, pciIo, pci32, pci64 } = layout;
+    this.pci = new PciHost({ bus, ecam, windows: { io: pciIo, memory32: pci32, memory64: pci64 }, trace });
+    const openDisk = (disk: DiskConfig): StorageBackend => host.openDisk(disk);
+    this.functions = buildDevices(config, { clock, trace, openDisk }, this.#disks);
+    this.host = buildHost(this.memory, this.functions, clock, trace);
+    for (const { placed, port } of this.host.devices) this.pci.plug(rid(placed.slot << 3), placed.function, port);
+    this.assignment = assignDevices({
+      kernel: this.host.kernel,
+      memory: this.memory,
+      guestMemory: this.guestMemory,
+      interruptFiles: files,
+      devices: this.host.devices,
+      guestRid: ({ placed }) => placed.slot << 3,
+      hasViommu: config.viommu.model === 'riscv',
+      trace,
+    });
+    const { viommu } = this.assignment;
+    if (viommu) bus.attach({ name: 'iommu', ...layout.iommu, device: viommu });
+    loadGuest({ config, image, guestMemory: this.guestMemory, hart: this.harts[0]!, hasIommu: viommu !== undefined });
+  }
+
+  /** The bus as harts see it: whatever a store made due earlier than planned ends the slice. */
+  #hartBus(): { read: Bus['read']; write: Bus['write'] } {
+    const { bus, clock } = this;
+    return {
+      read: (address, bytes) => bus.read(address, bytes),
+      write: (address, bytes, value) => {
+        const before = clock.untilNext();
+        const isTaken = bus.write(address, bytes, value);
+        if (clock.untilNext() < before || this.#ending) for (const hart of this.harts) hart.requestStop();
+        return isTaken;
+      },
+    };
+  }
+
+  #end(ending: Ending): void {
+    this.#ending ??= ending;
+    for (const hart of this.harts) hart.requestStop();
+  }
+
+  #console(host: MachineHost, bytes: Uint8Array): void {
+    host.console(bytes);
+    this.#consoleTail = (this.#consoleTail + this.#decoder.decode(bytes, { stream: true })).slice(-consoleWindow);
+  }
+
+  /** Runs until the guest ends, or a condition is met. Can be called again unless the guest has ended. */
+  run(until: Until = {}): RunResult {
+    const { clock } = this;
+    const scheduler = this.#scheduler;
+    const lastInstruction = scheduler.instructions + (until.instructions ?? Infinity);
+    const lastNs = clock.now + (until.virtualNs ?? Infinity);
+    let isMet = false;
+    const stopListening = until.event
+      ? this.trace.listen(({ name }) => {
+          if (name === until.event) isMet = true;
+        })
+      : undefined;
+    if (until.console !== undefined) this.#consoleTail = '';
+    try {
+      for (;;) {
+        if (this.#ending) return this.#result(this.#ending.outcome, this.#ending);
+        if (isMet || (until.console !== undefined && this.#consoleTail.includes(until.console)))
+          return this.#result('met');
+        const left = lastInstruction - scheduler.instructions;
+        if (left <= 0 || clock.now >= lastNs) return this.#result('limit');
+        const halt = scheduler.turn(Math.min(left, Math.max(1, lastNs - clock.now)));
+        if (halt?.kind === 'crash') return this.#result('crashed', { trap: trapOf(halt.hart) });
+        if (halt?.kind === 'idle') return this.#result('timeout');
+      }
+    } finally {
+      stopListening?.();
+    }
+  }
+
+  #result(outcome: RunOutcome, more: { readonly code?: number; readonly trap?: Trap } = {}): RunResult {
+    const { code, trap } = more;
+    return {
+      outcome,
+      ...(code === undefined ? {} : { code }),
+      ...(trap === undefined ? {} : { trap }),
+      instructions: this.#scheduler.instructions,
+      virtualNs: this.clock.now,
+    };
+  }
+
+  /** Instructions that all harts retired since power-on. */
+  get instructions(): number {
+    return this.#scheduler.instructions;
+  }
+
+  /** Counters since power-on. */
+  stats(): MachineStats {
+    return collectStats(this);
+  }
+
+  /** pc, x1 … x31 and the trap CSRs of a hart. */
+  registers(hart = 0): Readonly<Record<string, bigint>> {
+    return registersOf(this.harts[hart]!);
+  }
+
+  /** A copy of guest RAM; RangeError where the range is not RAM. */
+  readMemory(address: number, length: number): Uint8Array {
+    const bytes = this.guestMemory.bytes(address, length);
+    if (!bytes) throw new RangeError(`0x${address.toString(16)}, ${length} bytes: not guest RAM`);
+    return bytes.slice();
+  }
+
+  writeMemory(address: number, bytes: Uint8Array): void {
+    const target = this.guestMemory.bytes(address, bytes.length);
+    if (!target) throw new RangeError(`0x${address.toString(16)}, ${bytes.length} bytes: not guest RAM`);
+    target.set(bytes);
+  }
+
+  /** Console input; returns how many bytes were taken. */
+  type(text: string): number {
+    return this.uart.receive(new TextEncoder().encode(text));
+  }
+
+  /** Flushes and closes the disks, and gives the devices back to the host. */
+  close(): void {
+    this.assignment.close();
+    for (const disk of this.#disks) disk.close();
+  }
+}

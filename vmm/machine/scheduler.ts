@@ -1,0 +1,118 @@
+import type { Clock } from '#vmm/base/clock';
+import type { Hart } from '../cpu/riscv/hart.ts';
+import { timebaseHz } from './layout.ts';
+
+/** Longest stretch that harts run before the event queue is looked at, in ns of virtual time. */
+const sliceNs = 1_000_000;
+/** The same with several harts, each of which sees what the others did only afterwards. */
+const sharedSliceNs = 10_000;
+const nsPerTick = 1e9 / timebaseHz;
+
+export interface SchedulerOptions {
+  readonly clock: Clock;
+  readonly harts: readonly Hart[];
+  readonly nsPerInstruction: number;
+}
+
+/** What ended a `run` of the scheduler: a hart crashed, or nothing can ever happen again. */
+export type Halt = { readonly kind: 'crash'; readonly hart: Hart } | { readonly kind: 'idle' };
+
+/** Harts in turn on one virtual clock: the same inputs always interleave the same way. */
+export class Scheduler {
+  readonly #clock: Clock;
+  readonly #harts: readonly Hart[];
+  readonly #nsPerInstruction: number;
+  /** By hart: started by SBI (or hart 0), and not waiting for an interrupt. */
+  readonly #started: boolean[];
+  readonly #waiting: boolean[];
+
+  constructor({ clock, harts, nsPerInstruction }: SchedulerOptions) {
+    this.#clock = clock;
+    this.#harts = harts;
+    this.#nsPerInstruction = nsPerInstruction;
+    this.#started = harts.map((hart) => hart.id === 0);
+    this.#waiting = harts.map(() => false);
+  }
+
+  isStarted(id: number): boolean {
+    return this.#started[id] === true;
+  }
+
+  start(id: number): void {
+    this.#started[id] = true;
+    this.#waiting[id] = false;
+  }
+
+  stop(id: number): void {
+    this.#started[id] = false;
+  }
+
+  /** An interrupt line of this hart rose. */
+  wake(id: number): void {
+    this.#waiting[id] = false;
+  }
+
+  /** Instructions of all harts since reset. */
+  get instructions(): number {
+    let sum = 0;
+    for (const hart of this.#harts) sum += hart.instret;
+    return sum;
+  }
+
+  /** One turn: every ready hart runs a slice, then time moves on and what is due happens. */
+  turn(maxInstructions: number): Halt | undefined {
+    const clock = this.#clock;
+    const due = clock.untilNext();
+    if (due <= 0) {
+      clock.advance(0);
+      return undefined;
+    }
+    const now = clock.now;
+    let timer = Infinity;
+    let ready = 0;
+    for (const hart of this.#harts) {
+      if (!this.#started[hart.id]) continue;
+      if (this.#waiting[hart.id]) {
+        const left = this.#untilTimer(hart, now);
+        if (left > 0) {
+          timer = Math.min(timer, left);
+          continue;
+        }
+        this.#waiting[hart.id] = false;
+      }
+      ready++;
+    }
+    if (ready === 0) {
+      const skip = Math.min(due, timer);
+      if (skip === Infinity) return { kind: 'idle' };
+      clock.advance(skip);
+      return undefined;
+    }
+    const slice = Math.min(due, timer, ready > 1 ? sharedSliceNs : sliceNs);
+    const budget = Math.max(1, Math.min(maxInstructions, Math.ceil(slice / this.#nsPerInstruction)));
+    let spent = 0;
+    for (const hart of this.#harts) {
+      if (!this.#started[hart.id] || this.#waiting[hart.id]) continue;
+      hart.setTimeBase(now);
+      const before = hart.instret;
+      clock.runAhead(() => (hart.instret - before) * this.#nsPerInstruction);
+      const reason = hart.run(budget);
+      clock.runAhead(undefined);
+      spent = Math.max(spent, (hart.instret - before) * this.#nsPerInstruction);
+      if (reason === 'wfi') this.#waiting[hart.id] = true;
+      if (reason === 'crash') {
+        clock.advance(spent);
+        return { kind: 'crash', hart };
+      }
+    }
+    clock.advance(spent);
+    return undefined;
+  }
+
+  /** ns until the hart's own timer is due (Sstc), Infinity when it is off. */
+  #untilTimer(hart: Hart, now: number): number {
+    const ticks = hart.csr('stimecmp') ?? 0xffff_ffff_ffff_ffffn;
+    const at = Number(ticks) * nsPerTick;
+    return at >= Number.MAX_SAFE_INTEGER ? Infinity : Math.max(0, at - now);
+  }
+}
