@@ -342,7 +342,7 @@ class Replay {
     if (num(expected['unexpected']) !== num(observed['unexpected']))
       differ('unexpected', expected['unexpected'], observed['unexpected']);
     this.#compareResponse(expected['rsp'] as Outcome | undefined, observed['rsp'] as Outcome | undefined, differ);
-    const messages = ((expected['msgs'] ?? []) as Record<string, unknown>[]).map(({ itag: _, ...rest }) => rest);
+    const messages = ((expected['msgs'] ?? []) as Record<string, unknown>[]).map(withoutTag);
     if (show(messages.map(sorted)) !== show(this.#messages.map(sorted))) differ('msgs', messages, this.#messages);
     if (show(expected['sync'] ?? []) !== show(this.#sync)) differ('sync', expected['sync'], this.#sync);
     const registers = new Map(
@@ -417,6 +417,9 @@ const fields = (message: DeviceMessage): Record<string, unknown> => ({
   dseg: message.segment ?? 0,
   payload: message.payload,
 });
+/** Tags are the implementation's own. */
+const withoutTag = (message: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(message).filter(([name]) => name !== 'itag'));
 const sorted = (value: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 /** One spelling for numbers, bigints and hexadecimal text. */

@@ -16,7 +16,8 @@ export class Segments implements DmaResult {
 
   add(offset: number, length: number): void {
     const last = this.count - 1;
-    if (last >= 0 && this.offsets[last]! + this.lengths[last]! === offset) {
+    const end = last < 0 ? -1 : this.offsets[last]! + this.lengths[last]!;
+    if (end === offset) {
       this.lengths[last]! += length;
       return;
     }

@@ -2,7 +2,8 @@
  * What the register-and-queue front end is handed: memory for its queues, and the back end behind its registers
  * (silicon that walks tables, or a vIOMMU that calls iommufd).
  */
-import type { Command, Operands } from './commands.ts';
+import type { Command } from './commands.ts';
+import type { Cause } from './faults.ts';
 
 /** Outcome of one memory access: nothing is transferred unless it is ok. */
 export const access = { ok: 0, fault: 1, corrupt: 2 } as const;
@@ -63,10 +64,10 @@ export interface BackEnd {
   pageRequestContext?(deviceId: number): PageRequestContext;
 }
 
-/** `cause` is a key of the cause table. */
+/** `cause`: why there is no device context. */
 export type PageRequestContext =
   | { readonly found: true; readonly enPri: boolean; readonly prpr: boolean; readonly dtf: boolean }
-  | { readonly found: false; readonly cause: import('./faults.ts').Cause };
+  | { readonly found: false; readonly cause: Cause };
 
 /** A Page Request message as it comes from a device. */
 export interface PageRequest {
@@ -81,5 +82,3 @@ export interface PageRequest {
 
 /** A level-triggered wire per interrupt vector. */
 export type WireSink = (vector: number, level: boolean) => void;
-
-export type { Command, Operands };

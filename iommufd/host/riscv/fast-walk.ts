@@ -32,6 +32,8 @@ const pointerMask = 0xdf;
 const unusual = 0xffc0_0000 | 0;
 const leafBits = V | U | A;
 const wordsPerPage = 1024;
+/** A Bare stage limits no range; this is the largest the cache knows. */
+const bareShift = 30;
 
 export class FastWalk {
   readonly #words: Int32Array;
@@ -93,7 +95,7 @@ export class FastWalk {
   walk(roots: WalkRoots, hi: number, lo: number, write: boolean): boolean {
     const { firstLevels, secondLevels, secondRoot } = roots;
     let flags = -1;
-    let shift = 63;
+    let shift = bareShift;
     let guest: number;
     let global = false;
     if (firstLevels === 0) {

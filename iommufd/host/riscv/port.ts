@@ -249,7 +249,7 @@ export class RiscvPort implements DmaPort {
 const join = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
 /** The roots for the fast walk, or undefined where only the plain walk will do. */
-const rootsOf = (space: AddressSpace): WalkRoots | undefined => {
+export const rootsOf = (space: AddressSpace): WalkRoots | undefined => {
   const { dc } = space;
   const largest = 1n << 31n;
   if (dc.sbe || space.ppn >= largest || dc.iohgatpPpn >= largest) return undefined;

@@ -1,0 +1,171 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ddtpMode, decodeCapabilities } from '#iommufd/arch/riscv/registers';
+import { encodeDeviceContext } from '#iommufd/arch/riscv/tables';
+import { HostMemoryPort } from '#iommufd/host/memory-port';
+import { FastWalk } from '#iommufd/host/riscv/fast-walk';
+import { rootsOf } from '#iommufd/host/riscv/port';
+import { needOf, type TranslationRequest } from '#iommufd/host/riscv/translation';
+import { Translator } from '#iommufd/host/riscv/translator';
+import { HostMemory } from '#vmm/base/memory';
+import { capabilities } from './rig.ts';
+
+const features = decodeCapabilities(capabilities);
+const memory = new HostMemory({ engineBytes: 1 << 20, poolBytes: 8 << 20, guestBytes: 2 << 20 });
+const directory = memory.allocatePages()!;
+/** What guest pages lie on: 2 MiB, aligned. */
+const arena = memory.allocatePages(512)! / 4096;
+const secondTables = memory.allocatePages(8)! / 4096;
+const guestBlock = 0x80000;
+
+interface Case {
+  readonly first: number;
+  readonly second: number;
+  /** Level of each stage's leaf. */
+  readonly firstLeaf: number;
+  readonly secondLeaf: number;
+  readonly firstFlags: number;
+  readonly secondFlags: number;
+  readonly iova: bigint;
+  readonly write: boolean;
+  readonly gade: boolean;
+  readonly sade: boolean;
+  readonly msi: boolean;
+  /** Bits turned over in entries of the path. */
+  readonly flips: readonly (readonly [entry: number, bit: number])[];
+}
+
+const flags = fc.constantFrom(0xdf, 0xdf, 0xdf, 0xdf, 0xd7, 0xd3, 0x57, 0xff, 0x1f, 0x9f, 0xcf, 0xd9);
+const arbitrary: fc.Arbitrary<Case> = fc.record({
+  first: fc.constantFrom(0, 8, 9, 10),
+  second: fc.constantFrom(0, 8, 9, 10),
+  firstLeaf: fc.constantFrom(0, 0, 0, 1, 2),
+  secondLeaf: fc.constantFrom(0, 0, 1),
+  firstFlags: flags,
+  secondFlags: flags,
+  iova: fc.oneof({ weight: 5, arbitrary: fc.bigInt(0n, (1n << 38n) - 1n) }, { weight: 1, arbitrary: fc.bigInt(0n, (1n << 64n) - 1n) }), // prettier-ignore
+  write: fc.boolean(),
+  gade: fc.boolean(),
+  sade: fc.boolean(),
+  msi: fc.boolean(),
+  flips: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 2, arbitrary: fc.array(fc.tuple(fc.nat(15), fc.nat(63)), { maxLength: 3 }) }), // prettier-ignore
+});
+
+const put = (at: number, page: number, low: number): void =>
+  memory.view.setBigUint64(at, (BigInt(page) << 10n) | BigInt(low), true);
+
+/** Tables that map, then damaged as the case asks. Returns the IOVA to try. */
+const build = (c: Case): { translator: Translator; iova: bigint } => {
+  memory.bytes.fill(0, arena * 4096, (arena + 64) * 4096);
+  memory.bytes.fill(0, secondTables * 4096, (secondTables + 8) * 4096);
+  const path: number[] = [];
+  const nested = c.second !== 0;
+  const base = nested ? guestBlock : arena;
+  /** Host page of guest page base + i. */
+  const host = (i: number): number => arena + (nested && c.secondLeaf === 0 ? i ^ 1 : i);
+  if (nested) {
+    let table = secondTables;
+    let next = secondTables + 4;
+    for (let level = c.second - 6; level > c.secondLeaf; level--) {
+      const at = table * 4096 + ((guestBlock / 2 ** (9 * level)) & 511) * 8;
+      path.push(at);
+      put(at, next, 1);
+      table = next++;
+    }
+    for (let i = 0; i < (c.secondLeaf === 0 ? 64 : 1); i++) {
+      const at = table * 4096 + (((guestBlock + i) / 2 ** (9 * c.secondLeaf)) & 511) * 8;
+      if (i % 8 === 0) path.push(at);
+      put(at, c.secondLeaf === 0 ? arena + (i ^ 1) : arena, i >= 16 ? c.secondFlags : 0xdf);
+    }
+  }
+  let { iova } = c;
+  if (c.first === 0) iova = (BigInt(base + 20) << 12n) | (iova & 0xfffn);
+  else {
+    let table = 1;
+    for (let level = c.first - 6; level > c.firstLeaf; level--) {
+      const at = host(table) * 4096 + Number((iova >> BigInt(12 + 9 * level)) & 511n) * 8;
+      path.push(at);
+      put(at, base + table + 1, 1);
+      table++;
+    }
+    const at = host(table) * 4096 + Number((iova >> BigInt(12 + 9 * c.firstLeaf)) & 511n) * 8;
+    path.push(at);
+    put(at, c.firstLeaf === 0 ? base + 20 : base, c.firstFlags);
+  }
+  for (const [entry, bit] of c.flips) {
+    const at = path[entry % Math.max(1, path.length)];
+    if (at === undefined) continue;
+    memory.view.setBigUint64(at, memory.view.getBigUint64(at, true) ^ (1n << BigInt(bit)), true);
+  }
+  const translator = new Translator({ memory: new HostMemoryPort(memory), features });
+  translator.mode = ddtpMode['1LVL'];
+  translator.rootPpn = BigInt(directory / 4096);
+  const words = encodeDeviceContext(
+    {
+      tc: { V: 1n, GADE: c.gade ? 1n : 0n, SADE: c.sade ? 1n : 0n },
+      iohgatp: { MODE: BigInt(c.second), GSCID: 0n, PPN: BigInt(secondTables) },
+      fsc: { MODE: BigInt(c.first), PPN: BigInt(base + 1) },
+      msiptp: { MODE: c.msi && nested ? 1n : 0n, PPN: BigInt(arena + 40) },
+      msi_addr_mask: 3n,
+      msi_addr_pattern: BigInt(guestBlock + 20),
+    },
+    true,
+  );
+  words.forEach((word, i) => memory.view.setBigUint64(directory + 8 * i, word, true));
+  return { translator, iova };
+};
+
+/** Every table there is. */
+const snapshot = (): Uint8Array[] => [
+  memory.bytes.slice(arena * 4096, (arena + 64) * 4096),
+  memory.bytes.slice(secondTables * 4096, (secondTables + 8) * 4096),
+];
+
+describe('the fast walk', () => {
+  const took = { all: 0, nested: 0, super: 0 };
+  it('answers what the plain, spec-ordered walk answers, or leaves it to that', () => {
+    const fast = new FastWalk(memory.i32, memory.poolBase, memory.end);
+    fc.assert(
+      fc.property(arbitrary, (c) => {
+        const { translator, iova } = build(c);
+        const request: TranslationRequest = {
+          deviceId: 0,
+          processIdValid: false,
+          processId: 0,
+          supervisor: false,
+          execute: false,
+          write: c.write,
+          type: 'untranslated',
+          noWrite: false,
+          iova,
+        };
+        const space = translator.enter(request, needOf(request));
+        if ('ok' in space) throw new Error('the context is right');
+        const before = snapshot();
+        const [hi, lo] = [Number(iova >> 32n) | 0, Number(iova & 0xffff_ffffn) | 0];
+        const done = fast.walk(rootsOf(space)!, hi, lo, c.write);
+        const plain = translator.translate(request);
+        if (!done) {
+          // What is plain and simple must not be left over.
+          const isSimple = c.flips.length === 0 && c.firstFlags === 0xdf && c.secondFlags === 0xdf && !c.msi;
+          expect(isSimple && plain.ok && (c.first === 0 || iova < 1n << 38n)).toBe(false);
+          return;
+        }
+        took.all++;
+        if (c.first && c.second) took.nested++;
+        if (fast.shift > 12) took.super++;
+        if (!plain.ok) throw new Error(`the plain walk: ${plain.cause.name}`);
+        expect([BigInt(fast.ppn), BigInt(fast.guestPpn)]).toEqual([plain.pa >> 12n, plain.gpa >> 12n]);
+        expect(fast.shift).toBeLessThanOrEqual(plain.shift);
+        expect([(fast.rights & 1) !== 0, (fast.rights & 2) !== 0, (fast.rights & 4) !== 0]).toEqual([plain.read, plain.write, plain.execute]); // prettier-ignore
+        expect([fast.global, false]).toEqual([plain.global, plain.isMsi]);
+        // And it needed no A or D update.
+        snapshot().forEach((bytes, i) => expect(Buffer.compare(bytes, before[i]!)).toBe(0));
+      }),
+      { numRuns: 3000 },
+    );
+    expect(took.all).toBeGreaterThan(600);
+    expect(took.nested).toBeGreaterThan(150);
+    expect(took.super).toBeGreaterThan(50);
+  });
+});
