@@ -62,6 +62,123 @@ export interface DmaPort {
   message(hi: number, lo: number, data: number): boolean;
 }
 
+/** What travels in a request's PASID prefix (PCI Express Base 6.0 §6.20). Without a PASID the other two are false. */
+export interface RequestAttributes {
+  /** `noPasid`, or 0 … 2^20 - 1. */
+  pasid: number;
+  /** Privileged Mode Requested: the access is made with the rights of a supervisor. */
+  privileged: boolean;
+  /** Execute Requested: a read, or a translation, that wants to execute what is there. */
+  execute: boolean;
+}
+
+/**
+ * A memory request with its Address Type (§10.2.1). An `atomic` reads and writes one naturally aligned location of 4, 8
+ * or 16 bytes (§6.15): it needs both permissions and one segment answers it, which the device then changes in place.
+ */
+export interface MemoryRequest extends RequestAttributes {
+  kind: 'read' | 'write' | 'atomic';
+  /** True: the address was, or pretends to be, translated (AT = 10b); false: untranslated (AT = 00b). */
+  isTranslated: boolean;
+  hi: number;
+  lo: number;
+  /** Bytes, 1 … 2^30. */
+  length: number;
+}
+
+/** A Translation Request for the one smallest range that holds an address (§10.2.2). */
+export interface TranslationRequest extends RequestAttributes {
+  hi: number;
+  /** Bits 11:0 are 0. */
+  lo: number;
+  /** No Write: the function does not ask for write permission now (§10.2.2.5). */
+  noWrite: boolean;
+}
+
+/** A Translation Completion (§10.2.3). When `status` is not success nothing else in it means anything. */
+export interface TranslationCompletion {
+  status: 'success' | DmaStatus;
+  /** Translated address of the range's first byte, aligned to 2^shift. Meaningless when neither read nor write is set. */
+  hi: number;
+  lo: number;
+  /** log2 bytes of the range, from the S field (§10.2.3.2); 12 … 63. */
+  shift: number;
+  read: boolean;
+  write: boolean;
+  /** Only where the request had a PASID and Execute Requested. */
+  execute: boolean;
+  /** The rights are those of privileged mode (§10.2.3.7). */
+  privileged: boolean;
+  /** The mapping is the same for every PASID (§10.2.3.8). */
+  global: boolean;
+  /** The range may be reached with untranslated requests only (§10.2.3.4). */
+  untranslatedOnly: boolean;
+}
+
+/**
+ * A Page Request Message (§10.4.1). With `last` set and neither `read` nor `write`, and with a PASID, it is a Stop Marker
+ * (§10.4.1.2.1): no more requests of that PASID follow, and nobody answers it.
+ */
+export interface PageRequestMessage extends RequestAttributes {
+  hi: number;
+  /** Bits 11:0 are 0. */
+  lo: number;
+  read: boolean;
+  write: boolean;
+  /** Last of its group. */
+  last: boolean;
+  /** Page Request Group Index, 0 … 511. */
+  group: number;
+}
+
+/** A Page Request Group Response (§10.4.2). */
+export interface PageResponseMessage {
+  /** `noPasid` where the response carries none. */
+  pasid: number;
+  group: number;
+  /** Response Code as it stands in the message: 0 success, 1 invalid request, 15 response failure; others reserved. */
+  code: number;
+}
+
+/** An Invalidate Request (§10.3.1). */
+export interface InvalidateRequest {
+  /** 0 … 31; not used again before it is completed. */
+  itag: number;
+  pasid: number;
+  /** The message's body as it travels: address 63:12, S 11, Global Invalidate 0 (§10.3.1, §10.3.8). */
+  hi: number;
+  lo: number;
+}
+
+/**
+ * What a function with an address translation cache is told. The messages belong to the caller, are valid during the
+ * call, and may come at any time but during `access` and `translate`, even while `pageRequest` has not returned.
+ */
+export interface TranslationEndpoint {
+  /** Ends in `TransactionPort.invalidationCompleted`, in this call or later, exactly once. */
+  invalidate(request: InvalidateRequest): void;
+  pageResponse(response: PageResponseMessage): void;
+}
+
+/**
+ * A way to memory on which a function uses ATS, PRI and PASID itself (PCI Express Base 6.0 chapter 10). A function that
+ * can live without is handed either kind; `'translate' in port` tells. Requests belong to the caller, results to the port
+ * (as DmaResult), and neither is kept beyond the call. What the configuration space forbids never leaves the function:
+ * translation and translated requests without ATS Enable, page requests without PRI Enable, a PASID without PASID
+ * Enable; memory and translation requests (not messages) without Bus Master Enable.
+ */
+export interface TransactionPort extends DmaPort {
+  /** Any memory request; `read` and `write` are the untranslated ones with user rights. */
+  access(request: MemoryRequest): DmaResult;
+  translate(request: TranslationRequest): TranslationCompletion;
+  /** A page request or a stop marker. Nothing comes back but, for a `last`, a `pageResponse` of its group. */
+  pageRequest(message: PageRequestMessage): void;
+  /** Invalidate Completion (§10.3.2): no request in flight, and no entry, uses the range any more. */
+  invalidationCompleted(itag: number): void;
+  /** Who is told; the function sets it when it is connected. */
+  endpoint: TranslationEndpoint | undefined;
+}
+
 /** Block storage under a disk controller. Sizes and offsets in bytes. */
 export interface StorageBackend {
   readonly bytes: number;
@@ -131,7 +248,11 @@ export interface PciFunction {
   /** True: function-level reset offered in the PCI Express capability. */
   readonly flr: boolean;
   /** Offers Address Translation Services: how many invalidations it can queue, 1 … 32. */
-  readonly ats?: { readonly invalidateQueueDepth: number };
+  readonly ats?: {
+    readonly invalidateQueueDepth: number;
+    /** Honours the Global Invalidate bit of invalidate requests (PCI Express Base 6.0 §10.5.1.2). */
+    readonly globalInvalidate?: boolean;
+  };
   /** Offers the Page Request Interface: how many page requests it can have outstanding. */
   readonly pri?: { readonly capacity: number };
   /** Offers PASIDs of up to `bits` bits (1 … 20). */
