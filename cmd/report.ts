@@ -32,7 +32,10 @@ const sentences: Readonly<Record<Session['ending'], (session: Session) => string
   passed: () => 'the guest passed',
   failed: ({ result }) => `the guest failed${result.code === undefined ? '' : ` with code ${result.code}`}`,
   crashed: ({ result }) => `the guest crashed: ${result.trap ? trapText(result.trap) : 'no trap'}`,
-  timeout: () => 'the guest did not end within its time or instruction limit',
+  timeout: ({ result }) =>
+    result.outcome === 'timeout'
+      ? 'the guest waits for an interrupt, and none can ever come'
+      : 'the guest did not end within its time or instruction limit',
   reset: () => 'the guest asked for a reset',
   interrupted: () => 'interrupted',
   usage: () => '',

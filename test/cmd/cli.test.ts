@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,20 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wantsColor } from '#cmd/output';
 import { exitCodes } from '#cmd/exit';
 import { guestImages } from '#guest-images/manifest';
+import { iommulab } from './iommulab.ts';
 import { explain, program } from '#cmd/program';
-
-interface Ended {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-function iommulab(...args: string[]): Ended {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'cmd/main.ts', ...args], {
-    encoding: 'utf8',
-    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '' },
-  });
-  return { code: status, stdout, stderr };
-}
 
 let folder = '';
 const at = (name: string): string => join(folder, name);
@@ -57,16 +44,16 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     expect(explain(error)).toEqual({ sentences: [sentence], code: exitCodes.usage.code });
   }); // prettier-ignore
 
-  it('on stderr, with nothing on stdout', () => {
-    expect(iommulab('run', 'hello', '--memroy', '64M')).toEqual({
+  it('on stderr, with nothing on stdout', async () => {
+    expect(await iommulab(['run', 'hello', '--memroy', '64M'])).toEqual({
       code: 2,
       stdout: '',
       stderr: "iommulab: unknown option '--memroy' (did you mean --memory?)\n",
     });
   });
 
-  it('with every problem of a file at once, in its place', () => {
-    const { code, stderr } = iommulab('config', 'check', at('bad.yaml'));
+  it('with every problem of a file at once, in its place', async () => {
+    const { code, stderr } = await iommulab(['config', 'check', at('bad.yaml')]);
     expect(stderr.split('\n').map((line) => line.replace(folder, '').replace(/: expected .*/, ''))).toEqual([
       `iommulab: /bad.yaml:3:5: nics[0].bakend`,
       `iommulab: /bad.yaml:1:9: memory`,
@@ -75,8 +62,8 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     expect(code).toBe(2);
   });
 
-  it('of an odd-sized image, before anything is written', () => {
-    const { code, stderr } = iommulab(
+  it('of an odd-sized image, before anything is written', async () => {
+    const { code, stderr } = await iommulab([
       'run',
       'hello',
       '--disk',
@@ -87,7 +74,7 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
       at('good.img'),
       '--trace',
       at('t.jsonl'),
-    );
+    ]);
     expect(stderr).toContain(
       `disks[0].path: expected an image of whole 512-byte sectors, found "${at('odd.img')}" of 1000 bytes`,
     );
@@ -96,41 +83,41 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     expect(existsSync(at('t.jsonl'))).toBe(false);
   });
 
-  it('without any command: the help', () => {
-    const { code, stderr } = iommulab();
+  it('without any command: the help', async () => {
+    const { code, stderr } = await iommulab([]);
     expect(stderr).toContain('Usage: iommulab');
     expect(code).toBe(2);
   });
 });
 
 describe('the command line', () => {
-  it('says its version and its exit codes', () => {
+  it('says its version and its exit codes', async () => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
-    expect(iommulab('--version')).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
-    const { code, stdout } = iommulab('--help');
+    expect(await iommulab(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+    const { code, stdout } = await iommulab(['--help']);
     expect(code).toBe(0);
     for (const { code: number, doc } of Object.values(exitCodes)) expect(stdout).toContain(`${number}  ${doc}`);
   });
 
-  it('lists keys and defaults of every option', () => {
-    const { stdout } = iommulab('run', '--help');
+  it('lists keys and defaults of every option', async () => {
+    const { stdout } = await iommulab(['run', '--help']);
     expect(stdout).toContain('--memory <size>');
     expect(stdout).toMatch(/path=path +image file.*\(key may be omitted; required\)/);
     expect(stdout).toMatch(/model=riscv\|none .*default riscv/);
     expect(stdout.indexOf('Examples:')).toBe(0);
   });
 
-  it('lists the guests', () => {
-    const { stdout } = iommulab('images', '--json');
+  it('lists the guests', async () => {
+    const { stdout } = await iommulab(['images', '--json']);
     const images = JSON.parse(stdout) as { name: string; proves: string }[];
     expect(images.map((image) => image.name)).toContain('dma');
-    const table = iommulab('images').stdout;
+    const table = (await iommulab(['images'])).stdout;
     for (const { name, proves } of images)
       expect(table.split('\n').some((line) => line.startsWith(name) && line.endsWith(proves))).toBe(true);
   });
 
-  it('prints the whole machine, from a file and options together', () => {
-    const good = iommulab(
+  it('prints the whole machine, from a file and options together', async () => {
+    const good = await iommulab([
       'config',
       'print',
       '--config',
@@ -141,7 +128,7 @@ describe('the command line', () => {
       'backend=none,id=x',
       '--no-reboot',
       '--json',
-    );
+    ]);
     expect(good.stderr).toBe('');
     expect(JSON.parse(good.stdout)).toMatchObject({
       image: 'hello',
@@ -152,13 +139,13 @@ describe('the command line', () => {
         { id: 'x', backend: 'none', address: 2 },
       ],
     });
-    const yaml = iommulab('config', 'print', '--config', at('good.yaml')).stdout;
+    const yaml = (await iommulab(['config', 'print', '--config', at('good.yaml')])).stdout;
     writeFileSync(at('again.yaml'), yaml);
-    expect(iommulab('config', 'print', '--config', at('again.yaml')).stdout).toBe(yaml);
+    expect((await iommulab(['config', 'print', '--config', at('again.yaml')])).stdout).toBe(yaml);
   });
 
-  it('lists the events', () => {
-    const events = JSON.parse(iommulab('trace', 'list', 'nvme.*', '--json').stdout) as { name: string }[];
+  it('lists the events', async () => {
+    const events = JSON.parse((await iommulab(['trace', 'list', 'nvme.*', '--json'])).stdout) as { name: string }[];
     expect(events.length).toBeGreaterThan(3);
     expect(events.every((event) => event.name.startsWith('nvme.'))).toBe(true);
   });

@@ -27,7 +27,9 @@ export function shown(value: unknown): string {
     const quoted = JSON.stringify(value);
     return quoted.length > 62 ? `${quoted.slice(0, 60)}…"` : quoted;
   }
-  return typeof value === 'function' ? 'a function' : String(value);
+  return typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint'
+    ? `${value}`
+    : `a ${typeof value}`;
 }
 
 /** One sentence: `vm.yaml:3:11: memory: expected a size …, found "12Q".` */

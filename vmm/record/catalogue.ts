@@ -8,6 +8,8 @@ import { irqEvents } from '#vmm/irq/events';
 import { nicEvents } from '#devices/nic/events';
 import { nvmeEvents } from '#devices/nvme/events';
 import { frontEndEvents } from '#iommufd/arch/riscv/events';
+import { hostEvents } from '#iommufd/host/events';
+import { riscvDriverEvents } from '#iommufd/kernel/drivers/riscv/events';
 import { kernelEvents } from '#iommufd/kernel/events';
 import { viommuEvents } from '#viommu/riscv/events';
 import { formatBytes } from './bytes.ts';
@@ -16,6 +18,8 @@ const tables: readonly EventTable[] = [
   viommuEvents,
   kernelEvents,
   frontEndEvents,
+  riscvDriverEvents,
+  hostEvents,
   nvmeEvents,
   nicEvents,
   pciEvents,

@@ -69,16 +69,17 @@ export class Narrator {
   console(bytes: Uint8Array): void {
     const lines = (this.#line + this.#decode(bytes)).split('\n');
     this.#line = lines.pop()!;
-    if (this.#line.length > longestLine) (lines.push(this.#line), (this.#line = ''));
+    if (this.#line.length > longestLine) lines.push(this.#line);
+    if (this.#line.length > longestLine) this.#line = '';
     for (const line of lines) this.#consoleLine(line);
   }
 
   readonly sink = (event: TraceEvent): void => {
     const sum = sums[event.name];
     if (sum) return this.#add(event, sum);
-    const level = catalogue.get(event.name)?.level ?? 'info';
-    if (level === 'debug') return;
     const telling = tellings[event.name];
+    const level = catalogue.get(event.name)?.level ?? 'debug';
+    if (level === 'debug' && !telling) return;
     if (level === 'warning') this.#tell(event, telling, warningsEach, 'warning');
     else this.#tell(event, telling, toldEach);
   };

@@ -64,6 +64,21 @@ export const tellings: Readonly<Record<string, Telling>> = {
     say: (f) => `interrupt: ${text(f['cause'])}${named(f, 'message', '→ ')}`,
     kind: (f) => `interrupt: ${text(f['cause'])}`,
   },
+  'iommu.invalidate': {
+    layer: 'hardware',
+    say: (f) => `${text(f['command'])} dropped ${text(f['entries'])} cached translations`,
+    kind: (f) => text(f['command']),
+  },
+  'iommu.walk': {
+    layer: 'hardware',
+    say: (f) => `walk for ${bdf(Number(f['rid']))}: IOVA ${address(f['iova'])} → GPA ${address(f['gpa'])} → HPA ${address(f['hpa'])} (${text(f['path'])}, ${text(f['references'])} memory references)`,
+    kind: (f) => `walks for ${bdf(Number(f['rid']))}`,
+  },
+  'host.fault': {
+    layer: 'hardware',
+    say: (f) => `refused a DMA of ${bdf(Number(f['rid']))}: cause ${text(f['cause'])}${f['guest'] === 1 ? ', for the guest to know' : ''}`,
+    kind: (f) => `refused: cause ${text(f['cause'])}`,
+  },
   'iommufd.ioctl': {
     layer: 'iommufd',
     say: (f) => `${text(f['name'])}(${text(f['in']).replaceAll(' ', ', ')}) = ${text(f['result'])}${f['out'] === '' ? '' : ` {${text(f['out']).replaceAll(' ', ', ')}}`}`,

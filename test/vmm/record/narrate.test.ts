@@ -157,7 +157,10 @@ describe('narration', () => {
       telling.kind(fields(name));
       if (typeof telling.layer === 'function') telling.layer(fields(name));
     }
-    for (const [name, sum] of Object.entries(sums)) (sum.split?.(fields(name)), sum.bytes?.(fields(name)));
+    for (const [name, sum] of Object.entries(sums)) {
+      sum.split?.(fields(name));
+      sum.bytes?.(fields(name));
+    }
     expect(seen).toEqual([]);
   });
 });
