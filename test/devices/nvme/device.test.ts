@@ -229,11 +229,12 @@ describe('queues', () => {
     const aer = d.submit(0, { opcode: 0x0c });
     d.run();
     const victim = d.submit(1, { opcode: read, nsid: 1, prp1: d.pages(), cdw: [0, 0, 0] });
+    d.run(1000);
     const first = d.submit(0, { opcode: 0x08, cdw: [(victim << 16) | 1] });
-    // The pipeline executes in order, so a command fetched before the abort is over by then.
     d.run();
-    expect(d.reap(1)).toMatchObject([{ cid: victim }]);
-    expect(d.reap(0)).toMatchObject([{ cid: first, code: 0 }]);
+    expect(d.reap(1)).toMatchObject([{ cid: victim, code: 0x007 }]);
+    expect(d.interrupts).toContain(1);
+    expect(d.reap(0)).toMatchObject([{ cid: first, code: 0, result: 0 }]);
     const second = d.submit(0, { opcode: 0x08, cdw: [aer << 16] });
     d.run();
     const done = d.reap(0);
@@ -241,6 +242,59 @@ describe('queues', () => {
     expect(done.find((c) => c.cid === second)).toMatchObject({ code: 0, result: 0 });
     expect(d.admin({ opcode: 0x08, cdw: [0x1234_0000] })).toMatchObject({ code: 0, result: 1 });
     expect(d.admin({ opcode: 0x08, cdw: [0x1234_0063] }).code).toBe(0x002);
+  });
+});
+
+describe('queues with a PASID', () => {
+  const pasid = 7;
+  const far = 0x40_0000_0000;
+  /** A queue pair of a process: every address that the process hands over is `far` beyond the memory. */
+  const userPair = (d: Driver): void => {
+    d.port.spaces.set(pasid, -far);
+    const tag = 0x8000_0000 + pasid;
+    const [sq, cq] = [d.pages(), d.pages()];
+    d.expectOk({ opcode: 0x05, prp1: far + cq, cdw: [(15 << 16) | 2, (2 << 16) | 3, tag] });
+    d.expectOk({ opcode: 0x01, prp1: far + sq, cdw: [(15 << 16) | 2, (2 << 16) | 1, tag] });
+    d.pairs[2] = { id: 2, size: 16, sq, cq, tail: 0, head: 0, phase: 1 };
+  };
+
+  it('fetch, move data and complete in the address space of the process', () => {
+    const d = ready({ pasidBits: 20, backend: memoryStorage(pattern(1 << 20, 4)) });
+    expect(d.device.pasid).toEqual({ bits: 20 });
+    const page = d.pages();
+    d.expectOk({ opcode: identify, prp1: page, cdw: [1] });
+    expect(d.peek(page + 3072, 1)[0]).toBe(1);
+    userPair(d);
+    d.expectOk({ opcode: read, nsid: 1, prp1: far + page, cdw: [0, 0, 7] }, 2);
+    expect(d.peek(page, 4096)).toEqual(pattern(4096, 4));
+    expect(d.command(2, { opcode: read, nsid: 1, prp1: page, cdw: [0, 0, 7] }).code).toBe(0x004);
+    expect(d.command(1, { opcode: read, nsid: 1, prp1: far + page, cdw: [0, 0, 7] }).code).toBe(0x004);
+  });
+
+  it('stop alone when the process takes their memory away', () => {
+    const d = ready({ pasidBits: 20 });
+    userPair(d);
+    const aer = d.submit(0, { opcode: 0x0c });
+    d.submit(2, { opcode: flush, nsid: 1 });
+    d.run(5000);
+    d.port.spaces.clear();
+    d.submit(2, { opcode: flush, nsid: 1 });
+    d.run();
+    expect(d.reg(0x1c)).toBe(1);
+    expect(d.reap(0)).toMatchObject([{ cid: aer, result: 0x0001_0400 }]);
+    d.expectOk({ opcode: flush, nsid: 1 }, 1);
+    d.expectOk({ opcode: 0x00, cdw: [2] });
+    d.expectOk({ opcode: 0x04, cdw: [2] });
+    userPair(d);
+    d.expectOk({ opcode: flush, nsid: 1 }, 2);
+  });
+
+  it('are not made where they are not offered', () => {
+    const d = ready();
+    expect(d.device.pasid).toBeUndefined();
+    const page = d.pages();
+    d.expectOk({ opcode: 0x05, prp1: page, cdw: [(15 << 16) | 2, (2 << 16) | 3, 0x8000_0007] });
+    d.expectOk({ opcode: 0x04, cdw: [2] });
   });
 });
 

@@ -1,6 +1,13 @@
 import { Clock } from '#vmm/base/clock';
 import { type TraceEvent, Trace } from '#vmm/base/events';
-import type { DmaFault, DmaPort, DmaResult, IrqLine, StorageBackend } from '#vmm/base/ports';
+import {
+  type DmaFault,
+  type DmaPort,
+  type DmaResult,
+  type IrqLine,
+  type StorageBackend,
+  noPasid,
+} from '#vmm/base/ports';
 import { type NvmeDevice, type NvmeOptions, nvme } from '#devices/nvme/device';
 import { memoryStorage } from '#devices/backends/storage/memory';
 
@@ -12,6 +19,10 @@ export class FakePort implements DmaPort {
   readonly bytes: number;
   /** Pages that fault. */
   readonly denied = new Set<number>();
+  /** Pages that fault when the device writes. */
+  readonly readOnly = new Set<number>();
+  /** Address spaces by PASID: what is added to their addresses. Others fault. */
+  readonly spaces = new Map<number, number>();
   readonly messages: { lo: number; data: number }[] = [];
   reads = 0;
   writes = 0;
@@ -26,17 +37,18 @@ export class FakePort implements DmaPort {
     this.#result = { count: 0, offsets: new Float64Array(4096), lengths: new Int32Array(4096), faults: [] };
   }
 
-  #access(hi: number, lo: number, length: number): DmaResult {
+  #access(hi: number, lo: number, length: number, pasid: number, isWrite: boolean): DmaResult {
     if (!(length >= 1 && length <= 2 ** 30)) throw new RangeError(`DMA of ${length} bytes`);
     if (hi !== hi >>> 0 || lo !== lo >>> 0) throw new RangeError(`halves ${hi} ${lo}`);
     const result = this.#result;
     const faults: DmaFault[] = [];
     result.count = 0;
-    const start = hi * 2 ** 32 + lo;
+    const start = hi * 2 ** 32 + lo + (pasid === noPasid ? 0 : (this.spaces.get(pasid) ?? 2 ** 60));
     for (let at = 0; at < length;) {
       const address = start + at;
       const chunk = Math.min(4096 - (address % 4096), length - at);
-      if (address + chunk > this.bytes || this.denied.has(Math.floor(address / 4096)))
+      const page = Math.floor(address / 4096);
+      if (address < 0 || address + chunk > this.bytes || this.denied.has(page) || (isWrite && this.readOnly.has(page)))
         faults.push({ first: at, last: at + chunk - 1, status: 'unsupported-request' });
       else if (result.count > 0 && faults.length === 0) result.lengths[result.count - 1]! += chunk;
       else {
@@ -49,13 +61,13 @@ export class FakePort implements DmaPort {
     result.faults = faults;
     return result;
   }
-  read(hi: number, lo: number, length: number): DmaResult {
+  read(hi: number, lo: number, length: number, pasid = noPasid): DmaResult {
     this.reads++;
-    return this.#access(hi, lo, length);
+    return this.#access(hi, lo, length, pasid, false);
   }
-  write(hi: number, lo: number, length: number): DmaResult {
+  write(hi: number, lo: number, length: number, pasid = noPasid): DmaResult {
     this.writes++;
-    return this.#access(hi, lo, length);
+    return this.#access(hi, lo, length, pasid, true);
   }
   message(_hi: number, lo: number, data: number): boolean {
     this.messages.push({ lo, data });
@@ -139,6 +151,11 @@ export class Driver {
     this.#nextPage += count;
     if (at + count * 4096 > this.port.bytes) throw new RangeError('out of test memory');
     return at;
+  }
+  /** Gives all pages out again, from the first. */
+  rewind(): void {
+    this.#nextPage = 16;
+    this.pairs.length = 0;
   }
   reg(offset: number): number {
     return this.device.read(offset, 4) as number;
