@@ -1,6 +1,6 @@
 import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
-import { Trace } from '#vmm/base/events';
+import { Trace, type TraceSink } from '#vmm/base/events';
 import { HostMemory } from '#vmm/base/memory';
 import type { StorageBackend } from '#vmm/base/ports';
 import { Finisher } from '#devices/finisher/finisher';
@@ -33,6 +33,8 @@ export interface MachineHost {
   openDisk(disk: DiskConfig): StorageBackend;
   /** Bytes that the guest wrote to its console; valid only during the call. */
   console(bytes: Uint8Array): void;
+  /** Hear every event from power-on; `trace.listen` comes too late for the calls that set the host up. */
+  readonly listeners?: readonly TraceSink[];
 }
 
 /** When `run` comes back before the guest has ended; whichever is met first. */
@@ -108,6 +110,7 @@ export class Machine {
   private constructor(config: MachineConfig, host: MachineHost, image: ProgramImage) {
     this.config = config;
     const { bus, clock, trace } = this;
+    for (const sink of host.listeners ?? []) trace.listen(sink);
     const count = config.smp;
     const guestBytes = config.memory;
     this.memory = new HostMemory({ engineBytes: engineBytes({ harts: count, guestBytes }), poolBytes, guestBytes });
@@ -156,7 +159,9 @@ export class Machine {
     this.#scheduler = new Scheduler({ clock, harts: this.harts, nsPerInstruction });
 
     const { ecam, pciIo, pci32, pci64 } = layout;
-    this.pci = new PciHost({ bus, ecam, windows: { io: pciIo, memory32: pci32, memory64: pci64 }, trace });
+    const windows = { io: pciIo, memory32: pci32, memory64: pci64 };
+    const beforeAccess = (rid: number): void => this.assignment.viommu?.bridge.beforeUse(rid);
+    this.pci = new PciHost({ bus, ecam, windows, trace, beforeAccess });
     const openDisk = (disk: DiskConfig): StorageBackend => host.openDisk(disk);
     this.functions = buildDevices(config, { clock, trace, openDisk }, this.#disks);
     this.host = buildHost(this.memory, this.functions, clock, trace);

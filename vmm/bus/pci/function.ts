@@ -98,7 +98,7 @@ export class PciSlot implements Upstream {
       const address = this.#barAddress(spec);
       if (address === undefined) continue;
       const name = `${this.function.name}.bar${spec.index}`;
-      decoded.push({ name, index: spec.index, address, bytes: spec.bytes, device });
+      decoded.push({ rid: this.rid, name, index: spec.index, address, bytes: spec.bytes, device });
     }
     return decoded;
   }

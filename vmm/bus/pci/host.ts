@@ -21,6 +21,8 @@ export interface PciHostOptions {
   /** Where the CPU reaches BARs. Memory is at the same address on both sides; I/O space starts at 0 on PCI's. */
   readonly windows: { readonly io: AddressWindow; readonly memory32: AddressWindow; readonly memory64: AddressWindow };
   readonly trace?: Trace;
+  /** A register of this function is about to be touched through a BAR: the VMM may act first. */
+  readonly beforeAccess?: (rid: number) => void;
 }
 
 /** A capability as a walk of the list finds it, with its registers. */
@@ -63,10 +65,10 @@ export class PciHost {
   readonly #spaces: readonly PciSpace[];
 
   /** @throws AddressConflict where a window overlaps another region of the bus. */
-  constructor({ bus, ecam, windows, trace = quiet }: PciHostOptions) {
+  constructor({ bus, ecam, windows, trace = quiet, beforeAccess }: PciHostOptions) {
     this.#trace = trace;
-    const io = new PciSpace(() => this.#routes('io'));
-    const memory = new PciSpace(() => this.#routes('memory'));
+    const io = new PciSpace(() => this.#routes('io'), beforeAccess);
+    const memory = new PciSpace(() => this.#routes('memory'), beforeAccess);
     this.#spaces = [io, memory];
     bus.attach({ name: 'pci-ecam', ...ecam, device: this.#ecam() });
     const attach = (name: string, window: AddressWindow, space: PciSpace, pciBase: number): void => {
@@ -219,14 +221,16 @@ export class PciHost {
 /** PCI's memory or I/O space. Routes are recomputed at the first access after a BAR or an enable bit changed. */
 class PciSpace {
   readonly #wanted: () => Route[];
+  readonly #beforeAccess: ((rid: number) => void) | undefined;
   readonly #routes = new Routes();
   #isStale = true;
   #first = 0;
   #end = 0;
   #bar: DecodedBar | undefined;
 
-  constructor(wanted: () => Route[]) {
+  constructor(wanted: () => Route[], beforeAccess: ((rid: number) => void) | undefined) {
     this.#wanted = wanted;
+    this.#beforeAccess = beforeAccess;
   }
 
   changed(): void {
@@ -240,10 +244,12 @@ class PciSpace {
     return {
       read: (offset, bytes) => {
         const bar = this.#find(pciBase + offset, bytes);
+        if (bar) this.#beforeAccess?.(bar.rid);
         return bar ? bar.device.read(pciBase + offset - bar.address, bytes) : allOnes(bytes);
       },
       write: (offset, bytes, value) => {
         const bar = this.#find(pciBase + offset, bytes);
+        if (bar) this.#beforeAccess?.(bar.rid);
         bar?.device.write(pciBase + offset - bar.address, bytes, value);
       },
       reset: () => {},

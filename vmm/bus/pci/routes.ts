@@ -2,6 +2,8 @@ import type { MmioDevice } from '#vmm/base/ports';
 
 /** A BAR that decodes now. */
 export interface DecodedBar {
+  /** Requester id of the function. */
+  readonly rid: number;
   readonly name: string;
   readonly index: number;
   readonly address: number;
