@@ -15,7 +15,7 @@ import { veventqAlloc } from './objects/veventq.ts';
 import { viommuAlloc } from './objects/viommu.ts';
 import { type1Ioctl } from './vfio/type1.ts';
 
-/** Runs one ioctl on its structure; 0 or an errno. */
+/** Runs one ioctl on its structure; 0, an errno, or (one test command) a negated file descriptor. */
 export type Handler = (context: Context, command: Command) => number;
 
 export interface Ioctl {
@@ -88,7 +88,8 @@ export function dispatch(context: Context, request: number, argument: number): n
     kernel.ioctlCounts[row.slot]!++;
     rc = row.run(context, command);
   }
-  if (input) kernel.traceIoctl(row.name, row.layout.members, input, command.bytes, rc);
+  // Below 0: a file descriptor (IOMMU_TEST_OP_DMABUF_GET).
+  if (input) kernel.traceIoctl(row.name, row.layout.members, input, command.bytes, Math.max(rc, 0));
   kernel.endCommand();
   return -rc;
 }

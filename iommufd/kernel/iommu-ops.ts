@@ -73,8 +73,8 @@ export interface UserData {
   /** Bytes at the user's pointer. */
   readonly length: number;
   /**
-   * `iommu_copy_struct_from_user`: EINVAL when the type is not `type` or the user gave fewer than `minBytes`; bytes
-   * beyond `bytes` must be zero (E2BIG), missing ones read as zero; EFAULT. The result is a fresh array of `bytes`.
+   * `iommu_copy_struct_from_user`: EINVAL when the type is not `type`, or the user gave fewer than `minBytes` or more
+   * than `bytes`; missing bytes read as zero; EFAULT. The result is a fresh array of `bytes`.
    */
   copyStruct(type: number, bytes: number, minBytes: number): Uint8Array | Errno;
   /**
@@ -93,10 +93,16 @@ export interface UserDataArray {
   readonly count: number;
   /**
    * `iommu_copy_struct_from_user_array`: entry `index` into `target` (whole length; a shorter user entry is
-   * zero-filled, a longer one must end in zeroes: E2BIG). EINVAL for another type, an index beyond the array, or an
-   * entry below `minBytes`. Allocates nothing.
+   * zero-filled). EINVAL for another type, an index beyond the array, an entry below `minBytes` or longer than
+   * `target`; EFAULT. Allocates nothing.
    */
   copyEntry(index: number, target: Uint8Array, type: number, minBytes: number): Errno;
+  /**
+   * `iommu_copy_struct_from_full_user_array`: all entries into `target`, `entryBytes` each (`target` has room for
+   * `count` of them): one copy when the user's entries have that size, otherwise shorter ones are zero-filled and
+   * longer ones must end in zeroes (E2BIG). EINVAL for another type or an empty array; EFAULT.
+   */
+  copyAll(target: Uint8Array, entryBytes: number, type: number): Errno;
   /** Requests the driver carried out; the driver must set it (user space sees it in `entry_num`, errors included). */
   handled: number;
 }

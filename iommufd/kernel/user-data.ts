@@ -18,7 +18,7 @@ export class UserStruct implements UserData {
   }
 
   copyStruct(type: number, bytes: number, minBytes: number): Uint8Array | Errno {
-    if (this.type !== type || this.length < minBytes) return errno.EINVAL;
+    if (this.type !== type || this.length < minBytes || this.length > bytes) return errno.EINVAL;
     const out = new Uint8Array(bytes);
     return copyStruct(this.#memory, this.#address, this.length, out, bytes) || out;
   }
@@ -53,7 +53,25 @@ export class UserArray implements UserDataArray {
   }
 
   copyEntry(index: number, target: Uint8Array, type: number, minBytes: number): Errno {
-    if (this.type !== type || index >= this.count || this.entryLength < minBytes) return errno.EINVAL;
-    return copyStruct(this.#memory, this.#address + index * this.entryLength, this.entryLength, target, target.length);
+    const { entryLength } = this;
+    if (this.type !== type || index >= this.count) return errno.EINVAL;
+    if (entryLength < minBytes || entryLength > target.length) return errno.EINVAL;
+    const missing = this.#memory.read(this.#address + index * entryLength, target, entryLength);
+    if (missing > 0) return errno.EFAULT;
+    if (entryLength < target.length) target.fill(0, entryLength);
+    return 0;
+  }
+
+  copyAll(target: Uint8Array, entryBytes: number, type: number): Errno {
+    const { count, entryLength } = this;
+    if (this.type !== type || count === 0) return errno.EINVAL;
+    if (entryLength === entryBytes)
+      return this.#memory.read(this.#address, target, count * entryBytes) > 0 ? errno.EFAULT : 0;
+    for (let i = 0; i < count; i++) {
+      const entry = target.subarray(i * entryBytes, (i + 1) * entryBytes);
+      const rc = copyStruct(this.#memory, this.#address + i * entryLength, entryLength, entry, entryBytes);
+      if (rc !== 0) return rc;
+    }
+    return 0;
   }
 }

@@ -228,6 +228,12 @@ export class ProcessMemory {
     return (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
   }
 
+  /** True where the mapping consists of huge pages. */
+  isHuge(address: number): boolean {
+    const backing = this.#find(address)?.backing;
+    return backing instanceof ScatteredBacking && backing.blockPages > 1;
+  }
+
   /**
    * get_user_pages: the pages under `count` pages from `address` as runs added to `runs`; EFAULT where nothing is
    * mapped, the protection forbids it, or the memory is a device's.

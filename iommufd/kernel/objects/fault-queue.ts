@@ -36,6 +36,7 @@ export class FaultQueue extends KernelObject {
   /** Read, unanswered, by cookie. */
   readonly waiting = new Map<number, Group>();
   readonly cookies = new LowestIds(1, 2 ** 32);
+  #zeroFree = false;
   file: FaultFile | undefined;
 
   enqueue(group: Group): void {
@@ -50,6 +51,16 @@ export class FaultQueue extends KernelObject {
     for (const group of mine) respond(group, pageResponse.invalid);
     for (const [cookie, group] of [...this.waiting].sort(([a], [b]) => a - b))
       if (group.handle === handle) this.answer(cookie, group, pageResponse.invalid);
+  }
+
+  /**
+   * The kernel's allocator keeps cookie 0 back by an entry that an answer to cookie 0 removes, when there are others:
+   * from then on 0 is a cookie like any other.
+   */
+  releaseZero(): void {
+    if (this.#zeroFree || this.waiting.size === 0) return;
+    this.#zeroFree = true;
+    this.cookies.free(0);
   }
 
   answer(cookie: number, group: Group, code: number): void {
@@ -152,6 +163,7 @@ class FaultFile extends EventFile {
       const code = replyView.getUint32(response.code, true);
       const cookie = replyView.getUint32(response.cookie, true);
       const group = queue.waiting.get(cookie);
+      if (cookie === 0 && !group) queue.releaseZero();
       if ((code !== uapi.IOMMUFD_PAGE_RESP_SUCCESS && code !== uapi.IOMMUFD_PAGE_RESP_INVALID) || !group) {
         rc = errno.EINVAL;
         break;

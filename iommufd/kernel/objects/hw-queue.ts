@@ -7,8 +7,8 @@ import { Access } from './access.ts';
 import { KernelObject } from './object.ts';
 import { Viommu } from './viommu.ts';
 
-/** More pages than the kernel can list in one allocation (kvcalloc stops at INT_MAX bytes). */
-const maxListedPages = 2n ** 28n;
+/** The kernel lists the pages in one array of pointers; kvcalloc refuses more than INT_MAX bytes. */
+const maxListBytes = 0x7fff_ffffn;
 
 /** Guest memory that hardware reads commands from: `struct iommufd_hw_queue`. */
 class HwQueue extends KernelObject {
@@ -48,7 +48,7 @@ function pin(queue: HwQueue, viommu: Viommu, iova: bigint, length: bigint): { hp
   if (end > ulongMax || end + 4095n > ulongMax) return errno.ERANGE;
   const pages = (end + 4095n) / 4096n;
   const { context } = viommu;
-  if (pages > maxListedPages || context.kernel.allocator.fails()) return errno.ENOMEM;
+  if (pages * 8n > maxListBytes || context.kernel.allocator.fails()) return errno.ENOMEM;
   const access = Access.create(context, true);
   if (typeof access === 'number') return access;
   const frames: number[] = [];

@@ -156,10 +156,8 @@ export class MockViommu implements Viommu {
     // All requests are copied before the first one is carried out.
     const { size } = iommu_viommu_invalidate_selftest;
     const requests = new Uint8Array(size * array.count);
-    for (let i = 0; i < array.count; i++) {
-      const rc = array.copyEntry(i, requests.subarray(i * size, (i + 1) * size), type, 0);
-      if (rc !== 0) return rc;
-    }
+    const rc = array.copyAll(requests, size, type);
+    if (rc !== 0) return rc;
     for (let i = 0; i < array.count; i++) {
       const { flags, vdev_id, cache_id } = iommu_viommu_invalidate_selftest.decode(requests, i * size);
       if (flags & ~K.IOMMU_TEST_INVALIDATE_FLAG_ALL) return errno.EOPNOTSUPP;
