@@ -100,7 +100,13 @@ export class Nic implements PciFunction {
 
   readonly hooks: HookTable = {
     CTRL: { afterWrite: (_, value) => this.#control(value) },
-    STATUS: { read: () => this.#status() },
+    STATUS: {
+      read: () => this.#status(),
+      // Only ever cleared by software.
+      afterWrite: (index, value, old) => {
+        this.#words[index] = old & value & STATUS.PHYRA;
+      },
+    },
     CTRL_EXT: { afterWrite: () => this.#extendedControl() },
     SWSM: { read: () => this.#semaphore() },
     TORH: { read: (index) => readHighAndClear(this.#words)(index) },

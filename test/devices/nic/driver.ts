@@ -13,6 +13,7 @@ import {
   type PacketBackend,
   noPasid,
 } from '#vmm/base/ports';
+import { descriptorBytes, txContext, txData } from '#devices/nic/descriptors';
 import { type Nic, nic } from '#devices/nic/device';
 
 const pageBytes = 4096;
@@ -228,11 +229,12 @@ export class TestDriver {
     }
   }
 
-  descriptor(q: number, address: bigint, lower: number, upper: number): void {
-    const at = txPlace(q).ring + this.#txTail[q]! * 16;
-    this.on.memory.view.setBigUint64(at, address, true);
-    this.on.memory.view.setUint32(at + 8, lower >>> 0, true);
-    this.on.memory.view.setUint32(at + 12, upper >>> 0, true);
+  descriptor(q: number, buffer: bigint, lower: number, upper: number): void {
+    this.#put(q, txData.encode({ buffer, lower: lower >>> 0, upper: upper >>> 0 }));
+  }
+
+  #put(q: number, bytes: Uint8Array): void {
+    this.on.memory.memory.set(bytes, txPlace(q).ring + this.#txTail[q]! * descriptorBytes);
     this.#txTail[q] = (this.#txTail[q]! + 1) % ringSize;
   }
 
@@ -252,8 +254,8 @@ export class TestDriver {
       mss?: number;
     },
   ): void {
-    const first = BigInt(c.ipcss | (c.ipcso << 8) | (c.ipcse << 16)) | (BigInt((c.tucss | (c.tucso << 8) | (c.tucse << 16)) >>> 0) << 32n); // prettier-ignore
-    this.descriptor(q, first, (c.paylen ?? 0) | (1 << 29) | (c.tucmd << 24), ((c.hdrlen ?? 0) << 8) | ((c.mss ?? 0) << 16)); // prettier-ignore
+    const { tucmd, paylen = 0, ...rest } = c;
+    this.#put(q, txContext.encode({ ...rest, command: (paylen | (1 << 29) | (tucmd << 24)) >>> 0 }));
   }
 
   doorbell(q = 0): void {
