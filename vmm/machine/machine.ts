@@ -71,8 +71,6 @@ interface Ending {
 
 /** Pool of the host kernel: second-stage tables, directories, queues. */
 const poolBytes = 16 << 20;
-/** Console text that a condition can look back into. */
-const consoleWindow = 64 << 10;
 
 /** A machine, from its configuration to the end of its run: what the command line and tests use. */
 export class Machine {
@@ -91,7 +89,10 @@ export class Machine {
   readonly #scheduler: Scheduler;
   readonly #disks: StorageBackend[] = [];
   #ending: Ending | undefined;
+  /** What `run` waits for on the console, and the end of what came. */
+  #wantedText: string | undefined;
   #consoleTail = '';
+  #isMet = false;
   readonly #decoder = new TextDecoder();
 
   /** @throws MachineError for a guest that cannot be loaded or devices that collide. */
@@ -200,9 +201,20 @@ export class Machine {
     for (const hart of this.harts) hart.requestStop();
   }
 
+  /** The condition of the present `run` holds: harts stop behind their present instruction. */
+  #meet(): void {
+    this.#isMet = true;
+    for (const hart of this.harts) hart.requestStop();
+  }
+
   #console(host: MachineHost, bytes: Uint8Array): void {
     host.console(bytes);
-    this.#consoleTail = (this.#consoleTail + this.#decoder.decode(bytes, { stream: true })).slice(-consoleWindow);
+    const wanted = this.#wantedText;
+    if (wanted === undefined) return;
+    this.#consoleTail = (this.#consoleTail + this.#decoder.decode(bytes, { stream: true })).slice(
+      -(wanted.length + bytes.length),
+    );
+    if (this.#consoleTail.includes(wanted)) this.#meet();
   }
 
   /** Runs until the guest ends, or a condition is met. Can be called again unless the guest has ended. */
@@ -211,18 +223,18 @@ export class Machine {
     const scheduler = this.#scheduler;
     const lastInstruction = scheduler.instructions + (until.instructions ?? Infinity);
     const lastNs = clock.now + (until.virtualNs ?? Infinity);
-    let isMet = false;
+    this.#isMet = false;
+    this.#wantedText = until.console;
+    this.#consoleTail = '';
     const stopListening = until.event
       ? this.trace.listen(({ name }) => {
-          if (name === until.event) isMet = true;
+          if (name === until.event) this.#meet();
         })
       : undefined;
-    if (until.console !== undefined) this.#consoleTail = '';
     try {
       for (;;) {
         if (this.#ending) return this.#result(this.#ending.outcome, this.#ending);
-        if (isMet || (until.console !== undefined && this.#consoleTail.includes(until.console)))
-          return this.#result('met');
+        if (this.#isMet) return this.#result('met');
         const left = lastInstruction - scheduler.instructions;
         if (left <= 0 || clock.now >= lastNs) return this.#result('limit');
         const halt = scheduler.turn(Math.min(left, Math.max(1, lastNs - clock.now)));
@@ -231,6 +243,7 @@ export class Machine {
       }
     } finally {
       stopListening?.();
+      this.#wantedText = undefined;
     }
   }
 
