@@ -8,6 +8,8 @@ const classShifts = [12, 21, 30] as const;
 const classMasks = classShifts.map((shift) => 2 ** shift - 1);
 const ways = 4;
 const entryWords = 8;
+/** log2 of the words of a set. */
+const setShift = 5;
 
 // Words of an entry.
 const vpnLo = 0;
@@ -67,19 +69,27 @@ export class Iotlb {
     return used;
   }
 
+  /** First word of the set that a page of an address space lies in. */
   #set(lo: number, hi: number, space: number, process: number, kind: number): number {
-    let h =
-      lo ^ Math.imul(hi + (kind << 20), 0x9e3779b1) ^ Math.imul(space, 0x85ebca6b) ^ Math.imul(process, 0xc2b2ae35);
-    h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
-    return ((h ^ (h >>> 13)) & (this.#sets - 1)) * (ways * entryWords);
+    let h = lo ^ Math.imul(process ^ Math.imul(space, 31), 0x85ebca6b);
+    if (hi !== 0 || kind !== 0) h ^= Math.imul(hi + (kind << 20), 0x9e3779b1);
+    h = Math.imul(h, 0x2c1b3c6d);
+    return ((h >>> 15) & (this.#sets - 1)) << setShift;
   }
 
   /** Entry for the address (two halves) in an address space, or -1; pass it to the functions below at once. */
   lookup(space: number, process: number, hi: number, lo: number): number {
     const classes = this.#classes;
     if (classes & 1) {
-      const at = this.#find(space, process, hi >>> 12, (hi << 20) | (lo >>> 12), 0);
-      if (at >= 0) return at;
+      const words = this.#words;
+      const pageLo = (hi << 20) | (lo >>> 12);
+      const pageHi = hi >>> 12;
+      const at = this.#set(pageLo, pageHi, space, process, 0);
+      const key = pageHi | valid;
+      // prettier-ignore
+      for (let way = at; way < at + ways * entryWords; way += entryWords)
+        if (words[way] === pageLo && words[way + vpnHi] === key && words[way + tagA] === space && words[way + tagB] === process)
+          return way;
     }
     if (classes & 2) {
       const at = this.#find(space, process, hi >>> 21, (hi << 11) | (lo >>> 21), 1);

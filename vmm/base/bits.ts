@@ -23,6 +23,9 @@ export interface Field {
   readonly access: Access;
   readonly doc: string;
   readonly values: Readonly<Record<number, string>>;
+  /** The field's bits in place, and how far they lie from bit 0. */
+  readonly mask: bigint;
+  readonly shift: bigint;
 }
 export interface RegisterSpec<F extends Record<string, FieldSpec>> {
   readonly width: 8 | 16 | 32 | 64;
@@ -62,7 +65,7 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
       if (access === 'rw' || access === 'warl' || access === 'wo') writable |= mask;
       if (access === 'w1c') w1c |= mask;
       if (access === 'wo') wo |= mask;
-      fields.set(name, { hi, lo, access, doc: spec.doc ?? '', values: spec.values ?? {} });
+      fields.set(name, { hi, lo, access, doc: spec.doc ?? '', values: spec.values ?? {}, mask, shift: BigInt(lo) });
     }
     this.width = layout.width;
     this.spec = layout.spec;
@@ -82,12 +85,12 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
 
   /** Mask of one field in place. */
   mask(name: keyof F & string): bigint {
-    const { hi, lo } = this.#field(name);
-    return ((1n << BigInt(hi - lo + 1)) - 1n) << BigInt(lo);
+    return this.#field(name).mask;
   }
 
   get(raw: bigint, name: keyof F & string): bigint {
-    return (raw & this.mask(name)) >> BigInt(this.#field(name).lo);
+    const { mask, shift } = this.#field(name);
+    return (raw & mask) >> shift;
   }
 
   /** `raw` with one field replaced; RangeError when the value does not fit. */
@@ -97,7 +100,7 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
 
   decode(raw: bigint): Decoded<F> {
     const out: Record<string, bigint> = {};
-    for (const name of this.fields.keys()) out[name] = this.get(raw, name);
+    for (const [name, { mask, shift }] of this.fields) out[name] = (raw & mask) >> shift;
     return out as Decoded<F>;
   }
 

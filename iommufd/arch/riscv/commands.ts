@@ -106,17 +106,30 @@ export interface Command {
 const none: Operands = { AV: 0n, PSCID: 0n, PSCV: 0n, GV: 0n, NL: 0n, GSCID: 0n, S: 0n, ADDR: 0n, WSI: 0n, PR: 0n,
   PW: 0n, DATA: 0n, PID: 0n, DV: 0n, DID: 0n, PV: 0n, DSV: 0n, RID: 0n, DSEG: 0n, PAYLOAD: 0n };
 
-const byCode = new Map<number, CommandName>(
-  Object.entries(commands).map(([name, row]) => [row.opcode | (row.func3 << 7), name as CommandName]),
+/** Where one operand lies: doubleword, mask, shift. */
+type OperandPlace = readonly [name: keyof Operands, high: boolean, mask: bigint, shift: bigint];
+const places = (row: CommandRow): OperandPlace[] =>
+  [row.low, row.high].flatMap((layout, i) =>
+    [...layout.fields]
+      .filter(([name]) => name in none)
+      .map(([name, { mask, shift }]): OperandPlace => [name as keyof Operands, i === 1, mask, shift]),
+  );
+const byCode = new Map(
+  Object.entries(commands).map(([name, row]) => [
+    row.opcode | (row.func3 << 7),
+    { name: name as CommandName, row: row as CommandRow, places: places(row) },
+  ]),
 );
 
 /** The command in two doublewords, or undefined where it is illegal or unsupported (§3.1: cmd_ill). */
 export const decodeCommand = (low: bigint, high: bigint, context: CommandContext): Command | undefined => {
-  const name = byCode.get(Number(low & 0x3ffn));
-  if (name === undefined) return undefined;
-  const row: CommandRow = commands[name];
+  const found = byCode.get(Number(low & 0x3ffn));
+  if (!found) return undefined;
+  const { name, row } = found;
   if (low & row.low.reserved || high & row.high.reserved) return undefined;
-  const operands: Operands = { ...none, ...row.low.decode(low), ...row.high.decode(high) };
+  const operands: { -readonly [K in keyof Operands]: bigint } = { ...none };
+  for (const [operand, isHigh, mask, shift] of found.places)
+    operands[operand] = ((isHigh ? high : low) & mask) >> shift;
   return row.legal(operands, context) ? { name, operands } : undefined;
 };
 

@@ -28,6 +28,7 @@ const U = Number(pte.mask('U'));
 const G = Number(pte.mask('G'));
 const A = Number(pte.mask('A'));
 const D = Number(pte.mask('D'));
+const rsw60t59b = pte.mask('rsw60t59b');
 const pbmtIo = 2 << 29;
 /** A 64 KiB contiguous page: 16 entries, the page number's low four bits say so (Svnapot). */
 const napotShift = 16;
@@ -38,7 +39,7 @@ const decode = (raw: bigint, level: number, shift: number, features: RiscvPaging
   const malformed = (why: string): Entry => ({ kind: 'malformed', why });
   if ((low & (R | W)) === W) return malformed('W without R');
   if (raw & pte.reserved) return malformed('reserved bits set');
-  if (!features.svrsw60t59b && raw & pte.mask('rsw60t59b')) return malformed('reserved bits 60:59 set');
+  if (!features.svrsw60t59b && raw & rsw60t59b) return malformed('reserved bits 60:59 set');
   const memoryType = Number((raw >> 61n) & 3n);
   if (memoryType === 3 || (memoryType !== 0 && !features.svpbmt)) return malformed('reserved PBMT');
   const napot = raw >> 63n !== 0n;
