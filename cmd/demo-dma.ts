@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32, decodeDiskHeader, expectedWriteback, makeDiskImage } from '#guest-images/disk-image';
+import { bdf } from '#vmm/base/address';
 import { summaryLines } from '#vmm/record/summary';
 import type { LineKind } from '#vmm/record/narrate';
 import { Narrator } from '#vmm/record/narrate';
@@ -110,11 +111,18 @@ export async function demoDma(options: DemoOptions): Promise<number> {
       },
       (bytes) => decoder.decode(bytes, { stream: true }),
     );
+    narrator.step('power on: the VMM sets up iommufd, and the guest boots');
     const session = await runSession(prepared, {
       console: (bytes) => narrator.console(bytes),
       sink: narrator.sink,
       started: (machine) => {
         narrator.stats = () => machine.stats();
+        const names = new Map<number, string>();
+        for (const { placed, hostRid } of machine.host.devices) {
+          names.set(hostRid, placed.id);
+          names.set(placed.slot << 3, placed.id);
+        }
+        narrator.nameOf = (rid) => names.get(rid) ?? bdf(rid);
       },
       verbose: options.verbose === true,
     });
@@ -146,7 +154,7 @@ function paint(line: string, kind: LineKind): string {
   // prettier-ignore
   const painters: Readonly<Record<LineKind, (text: string) => string>> = {
     step: c.bold, console: c.dim, warning: c.yellow, total: c.reset,
-    guest: c.reset, device: c.reset, viommu: c.cyan, iommufd: c.magenta, hardware: c.green,
+    device: c.reset, viommu: c.cyan, effect: c.cyan, iommufd: c.magenta, hardware: c.green,
   };
   return painters[kind](line);
 }

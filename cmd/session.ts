@@ -1,5 +1,5 @@
 /** One run, from a machine's configuration to its result. */
-import type { TraceSink } from '#vmm/base/events';
+import type { TraceEvent, TraceSink } from '#vmm/base/events';
 import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
@@ -62,9 +62,9 @@ function createMachine(config: MachineConfig, host: MachineHost): Machine {
   try {
     return Machine.create(config, host);
   } catch (error) {
-    if (error instanceof MachineError)
-      throw new CommandError('usage', error.problems[0] ?? error.message, error.problems.slice(1));
-    throw error;
+    if (!(error instanceof MachineError)) throw error;
+    const [first, ...more] = error.problems.map((problem) => `${config.kernel ?? config.image}: ${problem}`);
+    throw new CommandError('usage', first ?? error.message, more);
   }
 }
 
@@ -86,41 +86,48 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 export async function runSession({ config, image }: Prepared, watch: Watch): Promise<Session> {
   const kept: Uint8Array[] = [];
   let keptBytes = 0;
+  const last = new LastEvents(rememberedEvents);
+  // Opened only when the machine stands: a guest that cannot be loaded leaves no file behind.
+  let traceFile: OutputFile | undefined;
+  const openTrace = (path: string): OutputFile => (traceFile ??= new OutputFile(path, 'a trace file'));
+  const { file, events } = config.trace;
+  const lines =
+    file === undefined ? undefined : new JsonLines((text) => openTrace(file).write(text), eventFilter(events));
+  const listeners: TraceSink[] = [];
+  // A guest's own words are on the console already.
+  const isConsole: (event: TraceEvent) => boolean = ({ fields }) => fields['region'] === 'uart';
+  if (!watch.unobserved) listeners.push((event) => isConsole(event) || last.sink(event));
+  if (lines) listeners.push(lines.sink);
+  if (watch.verbose) listeners.push((event) => stderr.line(stderr.colors.dim(textLine(event))));
+  if (watch.sink) listeners.push(watch.sink);
+  else if (!watch.unobserved) listeners.push(logEvents(openLog(config['log-level'])));
+  // What closing the machine does is no part of the run.
+  let isOver = false;
+  const heard: TraceSink = (event) => {
+    if (!isOver) for (const listener of listeners) listener(event);
+  };
   const host: MachineHost = {
     image,
     openDisk,
+    listeners: listeners.length > 0 ? [heard] : [],
     console: (bytes) => {
       if (keptBytes < keptConsoleBytes) kept.push(bytes.slice());
       keptBytes += bytes.length;
       watch.console(bytes);
     },
   };
-  let machine = createMachine(config, host);
-  const last = new LastEvents(rememberedEvents);
-  const traceFile = config.trace.file === undefined ? undefined : new OutputFile(config.trace.file, 'a trace file');
-  const lines = traceFile && new JsonLines(traceFile.write, eventFilter(config.trace.events));
-  const sinks: TraceSink[] = [];
-  if (!watch.unobserved) sinks.push(last.sink);
-  if (lines) sinks.push(lines.sink);
-  if (watch.verbose) sinks.push((event) => stderr.line(stderr.colors.dim(textLine(event))));
-  else if (!watch.unobserved) sinks.push(logEvents(openLog(config['log-level'])));
-  if (watch.sink) sinks.push(watch.sink);
-
-  const interrupt = onInterrupt();
   const start = performance.now();
+  let machine = createMachine(config, host);
+  if (file !== undefined) openTrace(file);
+  const interrupt = onInterrupt();
   const deadline = config.timeout === undefined ? Infinity : start + config.timeout * 1000;
   /** Instructions left, over all boots. */
   let left = config['max-instructions'] ?? Infinity;
   let result: RunResult;
   let stopped: Ending | undefined;
   let retired = 0;
-  const begin = (): void => {
-    for (const sink of sinks) machine.trace.listen(sink);
-    watch.started?.(machine);
-    retired = 0;
-  };
+  watch.started?.(machine);
   try {
-    begin();
     for (;;) {
       result = machine.run({ instructions: Math.min(left, sliceInstructions), virtualNs: sliceNs });
       left -= result.instructions - retired;
@@ -134,10 +141,12 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       if (!isReboot) continue;
       machine.close();
       machine = createMachine(config, host);
-      begin();
+      watch.started?.(machine);
+      retired = 0;
     }
   } finally {
     interrupt.end();
+    isOver = true;
     lines?.flush();
     traceFile?.close();
     machine.close();

@@ -1,8 +1,8 @@
 import type { TraceEvent } from '#vmm/base/events';
 import { formatBytes, formatCount } from './bytes.ts';
 import { catalogue, formatField } from './catalogue.ts';
-import type { Layer, Sum, Telling } from './narration.ts';
-import { layers, sums, tellings } from './narration.ts';
+import type { Layer, NameOf, Sum } from './narration.ts';
+import { layers, plainName, sums, tellings, untold } from './narration.ts';
 import type { MachineStats } from './summary.ts';
 
 /** What a line is, for whoever colours it. */
@@ -12,17 +12,16 @@ export type LineWriter = (line: string, kind: LineKind) => void;
 /** Of each kind of thing this many are told one by one in every step. */
 const toldEach = 2;
 const warningsEach = 5;
-/** A guest that never ends its line, or makes up kinds of events, does not fill our memory. */
+/** A guest that never ends its line, makes up kinds of events, or stops time, does not fill our memory. */
 const longestLine = 512;
 const mostKinds = 256;
+const mostPending = 1024;
 
 /** Which layer speaks when no row of `tellings` says so. */
 // prettier-ignore
 const prefixes: readonly (readonly [string, Layer])[] = [
-  ['iommufd.', 'iommufd'], ['vfio.', 'iommufd'], ['viommu.', 'viommu'], ['bridge.', 'viommu'],
-  ['host.', 'hardware'], ['iotlb.', 'hardware'], ['walk.', 'hardware'], ['dma.', 'hardware'],
+  ['iommufd.', 'iommufd'], ['vfio.', 'iommufd'], ['viommu.', 'viommu'], ['host.', 'hardware'], ['dma.', 'hardware'],
 ];
-
 const layerOf = (name: string): Layer => prefixes.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 'device';
 
 /** A sentence for any event: its name and its fields. */
@@ -32,10 +31,21 @@ function sayAny(event: TraceEvent): string {
   return `${event.name} ${fields.join(' ')}`.trimEnd();
 }
 
+/** One event of the present instant, with those that it led to. */
+interface Node {
+  readonly layer: Layer;
+  readonly isWarning: boolean;
+  readonly kind: string;
+  readonly key: string;
+  readonly each: number;
+  readonly sentence: string;
+  readonly children: Node[];
+}
 interface Told {
   count: number;
-  readonly each: number;
+  shown: number;
   readonly layer: Layer;
+  readonly kind: string;
 }
 interface Total {
   readonly device: string;
@@ -51,13 +61,17 @@ interface Total {
  */
 export class Narrator {
   readonly #write: LineWriter;
+  readonly #decode: (bytes: Uint8Array) => string;
+  /** Events of one instant, each behind what it led to. */
+  #pending: Node[] = [];
+  #instant = 0;
   #told = new Map<string, Told>();
   #totals = new Map<string, Total>();
   #line = '';
-  readonly #decode: (bytes: Uint8Array) => string;
   #before: MachineStats | undefined;
   /** Gives the counters of now, once there is a machine. */
   stats: (() => MachineStats) | undefined;
+  nameOf: NameOf = plainName;
 
   /** `decode` turns console bytes into text (a streaming UTF-8 decoder). */
   constructor(write: LineWriter, decode: (bytes: Uint8Array) => string) {
@@ -69,19 +83,50 @@ export class Narrator {
   console(bytes: Uint8Array): void {
     const lines = (this.#line + this.#decode(bytes)).split('\n');
     this.#line = lines.pop()!;
-    if (this.#line.length > longestLine) lines.push(this.#line);
-    if (this.#line.length > longestLine) this.#line = '';
+    if (this.#line.length > longestLine) {
+      lines.push(this.#line);
+      this.#line = '';
+    }
     for (const line of lines) this.#consoleLine(line);
+  }
+
+  /** Begins a step; what the one before did in bulk is told. */
+  step(what: string): void {
+    this.#endStep();
+    this.#write(`▶ ${what}`, 'step');
   }
 
   readonly sink = (event: TraceEvent): void => {
     const sum = sums[event.name];
     if (sum) return this.#add(event, sum);
+    if (untold.has(event.name)) return;
     const telling = tellings[event.name];
     const level = catalogue.get(event.name)?.level ?? 'debug';
     if (level === 'debug' && !telling) return;
-    if (level === 'warning') this.#tell(event, telling, warningsEach, 'warning');
-    else this.#tell(event, telling, toldEach);
+    const { fields } = event;
+    const layer = telling
+      ? typeof telling.layer === 'function'
+        ? telling.layer(fields)
+        : telling.layer
+      : layerOf(event.name);
+    if (layer === undefined) return;
+    if (event.time !== this.#instant || this.#pending.length >= mostPending) this.#flush();
+    this.#instant = event.time;
+    const isWarning = level === 'warning';
+    const kind = telling ? telling.kind(fields, this.nameOf) : event.name;
+    const children: Node[] = [];
+    if (telling?.adopts)
+      while (this.#pending.length > 0 && telling.adopts.includes(this.#pending.at(-1)!.layer))
+        children.unshift(this.#pending.pop()!);
+    this.#pending.push({
+      layer,
+      isWarning,
+      kind,
+      key: `${layer} ${kind}`,
+      each: telling?.each ?? (isWarning ? warningsEach : toldEach),
+      sentence: plain(telling ? telling.say(fields, this.nameOf) : sayAny(event)),
+      children,
+    });
   };
 
   /** The end of the run: what is still open is told. */
@@ -94,27 +139,51 @@ export class Narrator {
   #consoleLine(raw: string): void {
     const line = plain(raw);
     const step = /^step: (.*)$/.exec(line)?.[1];
-    if (step === undefined) return line === '' ? undefined : this.#write(`  │ ${line}`, 'console');
-    this.#endStep();
-    this.#write(`▶ ${step}`, 'step');
+    if (step !== undefined) return this.step(step);
+    if (line === '') return;
+    this.#flush();
+    this.#write(`  │ ${line}`, 'console');
   }
 
-  #tell(event: TraceEvent, telling: Telling | undefined, each: number, kind?: 'warning'): void {
-    const layer =
-      typeof telling?.layer === 'function' ? telling.layer(event.fields) : (telling?.layer ?? layerOf(event.name));
-    const what = telling ? telling.kind(event.fields) : event.name;
-    const key = `${layer} ${what}`;
-    const told = this.#told.get(key);
-    if (told) told.count++;
-    else if (this.#told.size < mostKinds) this.#told.set(key, { count: 1, each, layer });
-    if ((told?.count ?? 1) > each) return;
-    const sentence = plain(telling ? telling.say(event.fields) : sayAny(event));
-    this.#write(`${margin(layer)}${kind === 'warning' ? '! ' : ''}${sentence}`, kind ?? layer);
+  #flush(): void {
+    const nodes = this.#pending;
+    if (nodes.length === 0) return;
+    this.#pending = [];
+    for (const node of nodes) this.#tell(node, true);
+  }
+
+  /** Whether it, or something that it led to, has not been told often enough in this step. */
+  #isNews(node: Node): boolean {
+    return (this.#told.get(node.key)?.count ?? 0) < node.each || node.children.some((child) => this.#isNews(child));
+  }
+
+  /** A node and all under it; a cause is told together with its effects, or neither is. */
+  #tell(node: Node, mayShow: boolean): void {
+    const isShown = mayShow && this.#isNews(node);
+    let told = this.#told.get(node.key);
+    if (!told) {
+      told = { count: 0, shown: 0, layer: node.layer, kind: node.kind };
+      if (this.#told.size < mostKinds) this.#told.set(node.key, told);
+    }
+    told.count++;
+    if (isShown) {
+      told.shown++;
+      this.#write(
+        `${margin(node.layer)}${node.isWarning ? '! ' : ''}${node.sentence}`,
+        node.isWarning ? 'warning' : node.layer,
+      );
+    }
+    const here = new Map<string, number>();
+    for (const child of node.children) {
+      const before = here.get(child.key) ?? 0;
+      here.set(child.key, before + 1);
+      this.#tell(child, isShown && before < toldEach);
+    }
   }
 
   #add(event: TraceEvent, row: Sum): void {
     const device = row.device(event.fields);
-    const key = `${device} ${row.what}`;
+    const key = `${device} ${row.what[1]}`;
     let total = this.#totals.get(key);
     if (!total) {
       if (this.#totals.size >= mostKinds) return;
@@ -129,17 +198,18 @@ export class Narrator {
   }
 
   #endStep(): void {
-    for (const [key, { count, each, layer }] of this.#told) {
-      const more = count - each;
-      const what = key.slice(layer.length + 1);
-      if (more > 0) this.#write(`${margin(layer)}… ${formatCount(more)} more: ${what}`, 'total');
+    this.#flush();
+    for (const layer of Object.keys(layers) as Layer[]) {
+      const rest = [...this.#told.values()].filter((told) => told.layer === layer && told.count > told.shown);
+      const said = rest.map(({ count, shown, kind }) => `${formatCount(count - shown)} × ${kind}`);
+      if (said.length > 0) this.#write(`${margin(layer)}… and ${said.join(', ')}`, 'total');
     }
     const byDevice = new Map<string, string[]>();
     for (const { device, row, count, bytes, split } of this.#totals.values()) {
       const parts = [...split].map(([part, n]) => `${formatCount(n)} ${part}`);
       const detail = parts.length > 0 ? ` (${parts.join(', ')})` : '';
       const size = row.bytes ? `, ${formatBytes(bytes)}` : '';
-      byDevice.set(device, [...(byDevice.get(device) ?? []), `${formatCount(count)} ${row.what}${detail}${size}`]);
+      byDevice.set(device, [...(byDevice.get(device) ?? []), `${counted(count, row.what)}${detail}${size}`]);
     }
     for (const [device, said] of byDevice) this.#write(`${margin('device')}${device}: ${said.join('; ')}`, 'total');
     this.#told = new Map();
@@ -157,14 +227,12 @@ export class Narrator {
       const was = before?.devices[i];
       const reads = device.reads - (was?.reads ?? 0);
       const writes = device.writes - (was?.writes ?? 0);
-      const messages = device.messages - (was?.messages ?? 0);
       const faults = device.faults - (was?.faults ?? 0);
+      const readBytes = formatBytes(device.readBytes - (was?.readBytes ?? 0));
+      const writtenBytes = formatBytes(device.writtenBytes - (was?.writtenBytes ?? 0));
       const parts = [
-        reads > 0 ? `read ${formatBytes(device.readBytes - (was?.readBytes ?? 0))} in ${formatCount(reads)}` : '',
-        writes > 0
-          ? `wrote ${formatBytes(device.writtenBytes - (was?.writtenBytes ?? 0))} in ${formatCount(writes)}`
-          : '',
-        messages > 0 ? `sent ${formatCount(messages)} MSI` : '',
+        reads > 0 ? `${readBytes} read in ${counted(reads, transactions)}` : '',
+        writes > 0 ? `${writtenBytes} written in ${counted(writes, transactions)}` : '',
         faults > 0 ? `${formatCount(faults)} refused` : '',
       ].filter((part) => part !== '');
       if (parts.length > 0) this.#write(`${margin('hardware')}DMA of ${device.id}: ${parts.join(', ')}`, 'total');
@@ -174,11 +242,15 @@ export class Narrator {
     const hits = now.iotlbHits - (before?.iotlbHits ?? 0);
     if (translations > 0)
       this.#write(
-        `${margin('hardware')}${formatCount(translations)} translations: ${formatCount(hits)} IOTLB hits, ${formatCount(walks)} walks`,
+        `${margin('hardware')}${counted(translations, ['translation', 'translations'])}: ${counted(hits, ['IOTLB hit', 'IOTLB hits'])}, ${counted(walks, ['walk', 'walks'])}`,
         'total',
       );
   }
 }
+
+const transactions = ['transaction', 'transactions'] as const;
+const counted = (count: number, [one, many]: readonly [string, string]): string =>
+  `${formatCount(count)} ${count === 1 ? one : many}`;
 
 /** A guest's text cannot move the cursor or colour the terminal. */
 // eslint-disable-next-line no-control-regex -- exactly the control characters
@@ -187,5 +259,5 @@ const plain = (line: string): string => line.replaceAll(/[\u0000-\u0008\u000a-\u
 /** `      iommufd  `: how deep, and who speaks. */
 function margin(layer: Layer): string {
   const { depth, label } = layers[layer];
-  return `${'  '.repeat(depth + 1)}${label.padEnd(8)}  `;
+  return `${'  '.repeat(depth + 1)}${label.padEnd(8)} `;
 }

@@ -1,31 +1,43 @@
-/** How each event is told to a person: which layer speaks, and its sentence. What is not here is told in general terms. */
+/**
+ * How each event is told to a person: which layer speaks, its sentence, and what it led to. Debug events that have no
+ * row here are not told; others without a row are told in general terms.
+ */
 import type { FieldValue } from '#vmm/base/events';
 import { bdf, hex } from '#vmm/base/address';
 
 export type Fields = Readonly<Record<string, FieldValue>>;
 
-/** Depth of indentation follows the way of a DMA: guest → vIOMMU → iommufd → hardware. */
+/** Depth of indentation follows the way of a request: guest → vIOMMU → iommufd → hardware. */
 export const layers = {
-  guest: { depth: 0, label: 'guest' },
   device: { depth: 1, label: 'device' },
   viommu: { depth: 1, label: 'vIOMMU' },
+  /** What a vIOMMU does because of something that it told before. */
+  effect: { depth: 2, label: 'vIOMMU' },
   iommufd: { depth: 2, label: 'iommufd' },
   hardware: { depth: 3, label: 'host' },
 } as const;
 export type Layer = keyof typeof layers;
 
+/** What people call the requester with this id: `nvme0`, or `00:01.0`. */
+export type NameOf = (rid: number) => string;
+
 export interface Telling {
-  readonly layer: Layer | ((fields: Fields) => Layer);
-  readonly say: (fields: Fields) => string;
-  /** Events with the same key are the same kind of thing: after the first few of a step only their number is told. */
-  readonly kind: (fields: Fields) => string;
+  /** Undefined: not told. */
+  readonly layer: Layer | ((fields: Fields) => Layer | undefined);
+  readonly say: (fields: Fields, name: NameOf) => string;
+  /** Events with the same kind are the same sort of thing: after the first few of a step only their number is told. */
+  readonly kind: (fields: Fields, name: NameOf) => string;
+  /** An event is emitted when it is over: those of these layers just before it, at the same instant, belong to it. */
+  readonly adopts?: readonly Layer[];
+  /** How many of a kind are told one by one in each step (default 2). */
+  readonly each?: number;
 }
 
 /** Events that come in thousands: told once a step, as a sum a device. */
 export interface Sum {
-  /** The device, and what it did: `nvme0` → `commands`. */
   readonly device: (fields: Fields) => string;
-  readonly what: string;
+  /** What it did, once and often. */
+  readonly what: readonly [one: string, many: string];
   /** Splits the count: 64 read, 2 flush. */
   readonly split?: (fields: Fields) => string;
   readonly bytes?: (fields: Fields) => number;
@@ -35,54 +47,45 @@ const text = (value: FieldValue | undefined): string =>
   value === undefined ? '' : typeof value === 'bigint' ? hex(value) : String(value);
 const address = (value: FieldValue | undefined): string =>
   typeof value === 'string' || value === undefined ? text(value) : hex(value);
-const named = (fields: Fields, key: string, prefix = ''): string => {
-  const value = text(fields[key]);
-  return value === '' || value === '-1' ? '' : ` ${prefix}${value}`;
+const after = (value: FieldValue | undefined, prefix: string): string => {
+  const said = text(value);
+  return said === '' ? '' : `${prefix}${said}`;
 };
-/** The front end is the same code for silicon and for the model; `unit` tells them apart. */
-const unitLayer = (fields: Fields): Layer => (text(fields['unit']).startsWith('host') ? 'hardware' : 'viommu');
+/** The front end is the same code for silicon and for the model; of silicon the effects are told instead. */
+const modelOnly = (fields: Fields): Layer | undefined => (fields['unit'] === 'host' ? undefined : 'viommu');
+
+/** Operands that say only that another one is valid, or which addresses the guest chose to be told at. */
+const operands = (value: FieldValue | undefined): string =>
+  text(value)
+    .split(' ')
+    .filter((operand) => !/^(AV|PSCV|GV|DV|PV|PR|PW|DATA)=/.test(operand))
+    .join(' ');
+/** Members of a structure that say where and how long the rest is. */
+const argument = (value: FieldValue | undefined): string =>
+  text(value)
+    .split(' ')
+    .filter((member) => !/^(data_uptr|data_len|data_type|entry_len|__reserved)=/.test(member))
+    .join(', ');
 
 // prettier-ignore
 export const tellings: Readonly<Record<string, Telling>> = {
   'iommu.command': {
-    layer: unitLayer,
-    say: (f) => `${text(f['command'])}${named(f, 'operands')}${f['outcome'] === 'ok' ? '' : named(f, 'outcome', '→ ')}`,
+    layer: modelOnly,
+    say: (f) => `${text(f['command'])}${f['command'] === 'IOFENCE.C' ? '' : after(operands(f['operands']), ' ')}${f['outcome'] === 'done' ? '' : after(f['outcome'], ' → ')}`,
     kind: (f) => text(f['command']),
+    adopts: ['effect', 'iommufd', 'hardware'],
   },
-  'iommu.fault': {
-    layer: unitLayer,
-    say: (f) => `fault: ${text(f['name'])} (cause ${text(f['cause'])}) by ${bdf(Number(f['rid']))} at IOVA ${address(f['iova'])}${f['recorded'] === 0 ? ', not recorded' : ''}`,
-    kind: (f) => `fault: ${text(f['name'])}`,
-  },
-  'iommu.page-request': {
-    layer: unitLayer,
-    say: (f) => `page request by ${bdf(Number(f['rid']))} at ${address(f['address'])}${named(f, 'outcome', '→ ')}`,
-    kind: () => 'page request',
-  },
-  'iommu.interrupt': {
-    layer: unitLayer,
-    say: (f) => `interrupt: ${text(f['cause'])}${named(f, 'message', '→ ')}`,
-    kind: (f) => `interrupt: ${text(f['cause'])}`,
-  },
-  'iommu.invalidate': {
-    layer: 'hardware',
-    say: (f) => `${text(f['command'])} dropped ${text(f['entries'])} cached translations`,
-    kind: (f) => text(f['command']),
-  },
-  'iommu.walk': {
-    layer: 'hardware',
-    say: (f) => `walk for ${bdf(Number(f['rid']))}: IOVA ${address(f['iova'])} → GPA ${address(f['gpa'])} → HPA ${address(f['hpa'])} (${text(f['path'])}, ${text(f['references'])} memory references)`,
-    kind: (f) => `walks for ${bdf(Number(f['rid']))}`,
-  },
-  'host.fault': {
-    layer: 'hardware',
-    say: (f) => `refused a DMA of ${bdf(Number(f['rid']))}: cause ${text(f['cause'])}${f['guest'] === 1 ? ', for the guest to know' : ''}`,
-    kind: (f) => `refused: cause ${text(f['cause'])}`,
+  'viommu.context': {
+    layer: 'effect',
+    say: (f, name) => `device context of ${name(Number(f['rid']))}: ${text(f['state'])}${after(f['detail'], ', ')}`,
+    kind: () => 'device context',
+    adopts: ['iommufd', 'hardware'],
   },
   'iommufd.ioctl': {
     layer: 'iommufd',
-    say: (f) => `${text(f['name'])}(${text(f['in']).replaceAll(' ', ', ')}) = ${text(f['result'])}${f['out'] === '' ? '' : ` {${text(f['out']).replaceAll(' ', ', ')}}`}`,
+    say: (f) => `${text(f['name'])}(${argument(f['in'])}) = ${text(f['result'])}${f['out'] === '' ? '' : ` {${argument(f['out'])}}`}`,
     kind: (f) => text(f['name']),
+    adopts: ['hardware'],
   },
   'iommufd.read': {
     layer: 'iommufd',
@@ -93,16 +96,34 @@ export const tellings: Readonly<Record<string, Telling>> = {
     layer: 'iommufd',
     say: (f) => `write(fd ${text(f['fd'])}) = ${text(f['result'])}`,
     kind: () => 'write',
+    adopts: ['hardware'],
   },
-  'viommu.context': {
-    layer: 'viommu',
-    say: (f) => `device context of ${bdf(Number(f['rid']))}: ${text(f['state'])}${named(f, 'detail')}`,
-    kind: () => 'device context',
+  'iommu.invalidate': {
+    layer: 'hardware',
+    say: (f) => `${text(f['command'])} drops ${text(f['entries'])} cached ${text(f['command']).startsWith('IODIR') ? 'contexts' : 'translations'}`,
+    kind: (f) => text(f['command']),
   },
-  'viommu.fault': {
-    layer: 'viommu',
-    say: (f) => `passes the guest a fault: ${text(f['name'])} (cause ${text(f['cause'])}) by ${bdf(Number(f['rid']))} at IOVA ${address(f['iova'])}`,
-    kind: (f) => `fault passed on: ${text(f['name'])}`,
+  'iommu.walk': {
+    layer: 'hardware',
+    say: (f, name) => `first DMA of ${name(Number(f['rid']))} here: IOVA ${address(f['iova'])} → GPA ${address(f['gpa'])} → HPA ${address(f['hpa'])} (${text(f['path'])} walk, ${text(f['references'])} memory references)`,
+    kind: (f, name) => `walk for ${name(Number(f['rid']))}`,
+    each: 1,
+  },
+  'iommu.fault': {
+    layer: (f) => (f['unit'] === 'host' ? 'hardware' : 'viommu'),
+    say: (f, name) => `${f['unit'] === 'host' ? 'refuses' : 'fault record for the guest:'} ${name(Number(f['rid']))} at IOVA ${address(f['iova'])}: ${text(f['name'])} (cause ${text(f['cause'])})${f['recorded'] === 0 ? ', not recorded' : ''}`,
+    kind: (f) => `fault: ${text(f['name'])}`,
+    adopts: ['effect'],
+  },
+  'iommu.interrupt': {
+    layer: (f) => (f['unit'] === 'host' ? undefined : 'effect'),
+    say: (f) => `interrupt ${text(f['cause'])}${after(f['message'], ' → MSI to ')}`,
+    kind: (f) => `interrupt ${text(f['cause'])}`,
+  },
+  'iommu.page-request': {
+    layer: (f) => (f['unit'] === 'host' ? 'hardware' : 'viommu'),
+    say: (f, name) => `page request of ${name(Number(f['rid']))} at ${address(f['address'])}${after(f['outcome'], ' → ')}`,
+    kind: () => 'page request',
   },
   'viommu.refused': {
     layer: 'viommu',
@@ -131,7 +152,7 @@ export const tellings: Readonly<Record<string, Telling>> = {
   },
   'nvme.queue': {
     layer: 'device',
-    say: (f) => `${text(f['device'])}: ${text(f['what'])} queue ${text(f['qid'])}, ${text(f['entries'])} entries at IOVA ${address(f['address'])}`,
+    say: (f) => `${text(f['device'])}: queue ${text(f['qid'])}, ${text(f['what'])}, ${text(f['entries'])} entries at IOVA ${address(f['address'])}`,
     kind: (f) => `${text(f['device'])} queue`,
   },
   'nvme.reset': {
@@ -149,15 +170,26 @@ export const tellings: Readonly<Record<string, Telling>> = {
     say: (f) => `${text(f['device'])}: link ${f['up'] === 1 ? 'up' : 'down'}`,
     kind: (f) => `${text(f['device'])} link`,
   },
+  'nic.dma-fault': {
+    layer: 'device',
+    say: (f) => `${text(f['device'])}: its DMA of ${text(f['bytes'])} bytes at IOVA ${address(f['address'])} was refused (${text(f['what'])})`,
+    kind: (f) => `${text(f['device'])} refused`,
+  },
 };
+
+/** Events that another one tells already, or that every device shows in its sum. */
+export const untold: ReadonlySet<string> = new Set(['viommu.fault', 'dma.read', 'dma.write', 'dma.message']);
 
 const device = (fields: Fields): string => text(fields['device'] ?? fields['name']);
 
 // prettier-ignore
 export const sums: Readonly<Record<string, Sum>> = {
-  'nvme.command': { device, what: 'commands', split: (f) => text(f['name']) },
-  'nic.transmit': { device, what: 'frames sent', bytes: (f) => Number(f['bytes']) },
-  'nic.receive':  { device, what: 'frames received', bytes: (f) => Number(f['bytes']) },
-  'nic.drop':     { device, what: 'frames dropped', split: (f) => text(f['reason']) },
-  'pci.message':  { device, what: 'MSI-X messages' },
+  'nvme.command': { device, what: ['command', 'commands'], split: (f) => text(f['name']) },
+  'nic.transmit': { device, what: ['frame sent', 'frames sent'], bytes: (f) => Number(f['bytes']) },
+  'nic.receive':  { device, what: ['frame received', 'frames received'], bytes: (f) => Number(f['bytes']) },
+  'nic.drop':     { device, what: ['frame dropped', 'frames dropped'], split: (f) => text(f['reason']) },
+  'pci.message':  { device, what: ['MSI-X message', 'MSI-X messages'] },
 };
+
+/** `00:01.0`, where nobody knows a better name. */
+export const plainName: NameOf = (rid) => bdf(rid);

@@ -22,63 +22,52 @@ function story(tell: (narrator: Narrator, say: (text: string) => void) => void):
 const event = (name: string, fields: Record<string, FieldValue>) => ({ time: 0, name, fields });
 
 describe('narration', () => {
-  it('tells each step, the first of each kind one by one, and the rest as sums', () => {
+  it('tells each step, causes before effects, the first of each kind one by one, and the rest as sums', () => {
+    let time = 0;
+    const at = (name: string, fields: Record<string, FieldValue>) => ({ time, name, fields });
     const told = story((narrator, say) => {
+      narrator.nameOf = (rid) => `device${rid}`;
       say('hello\nstep: read 8 MiB\n');
       for (let i = 0; i < 1000; i++) {
-        const unit = i % 2 === 0 ? 'viommu0' : 'host0';
-        narrator.sink(event('iommu.command', { unit, command: 'IOTINVAL.VMA', operands: `iova=${i}`, outcome: 'ok' }));
-        narrator.sink(
-          event('nvme.command', {
-            device: 'nvme0',
-            sqid: 1,
-            cid: i,
-            name: i % 4 === 0 ? 'flush' : 'read',
-            nsid: 1,
-            cdw10: 0,
-            cdw12: 0,
-            status: 'ok',
-          }),
-        );
-        narrator.sink(event('nic.transmit', { device: 'net0', queue: 0, bytes: 1024 }));
-        narrator.sink(event('mmio.read', { region: 'uart', address: 0, bytes: 1, value: 0 }));
+        time++;
+        narrator.sink(at('iommu.invalidate', { command: 'IOTINVAL.VMA', entries: i }));
+        narrator.sink(at('iommu.command', { unit: 'host', command: 'IOTINVAL.VMA', operands: '', outcome: 'done' }));
+        narrator.sink(at('iommufd.ioctl', { name: 'IOMMU_HWPT_INVALIDATE', in: 'hwpt_id=6 data_uptr=0x7f00 entry_num=1', out: '', result: '0' }));
+        narrator.sink(at('iommu.command', { unit: 'viommu', command: 'IOTINVAL.VMA', operands: `AV=0x1 ADDR=0x${i}`, outcome: 'done' }));
+        narrator.sink(at('nvme.command', { device: 'nvme0', sqid: 1, cid: i, name: i % 4 === 0 ? 'Flush' : 'Read', nsid: 1, cdw10: 0, cdw12: 0, status: 'ok' }));
+        narrator.sink(at('nic.transmit', { device: 'net0', queue: 0, bytes: 1024 }));
+        narrator.sink(at('mmio.read', { region: 'uart', address: 0, bytes: 1, value: 0 }));
       }
       say('done\nst');
       say('ep: look at a fault\n');
-      narrator.sink(
-        event('iommu.fault', {
-          unit: 'viommu0',
-          cause: 15,
-          name: 'write page fault',
-          rid: 8,
-          pasid: -1,
-          iova: 0x1000n,
-          iotval2: 0n,
-          recorded: 1,
-        }),
-      );
-      narrator.sink(event('nvme.warning', { device: 'nvme0', what: 'odd\u001b[31m' }));
+      narrator.sink(at('iommu.interrupt', { unit: 'viommu', cause: 'fip', vector: 1, message: '0x28000000' }));
+      narrator.sink(at('iommu.fault', { unit: 'viommu', cause: 15, name: 'write page fault', rid: 8, pasid: -1, iova: 0x1000n, iotval2: 0n, recorded: 1 }));
+      narrator.sink(at('nvme.warning', { device: 'nvme0', what: 'odd\u001b[31m' }));
       say('passed');
     });
     expect(told).toBe(
       `
   │ hello
 ▶ read 8 MiB
-    vIOMMU    IOTINVAL.VMA iova=0
-        host      IOTINVAL.VMA iova=1
-    vIOMMU    IOTINVAL.VMA iova=2
-        host      IOTINVAL.VMA iova=3
+    vIOMMU   IOTINVAL.VMA ADDR=0x0
+      iommufd  IOMMU_HWPT_INVALIDATE(hwpt_id=6, entry_num=1) = 0
+        host     IOTINVAL.VMA drops 0 cached translations
+    vIOMMU   IOTINVAL.VMA ADDR=0x1
+      iommufd  IOMMU_HWPT_INVALIDATE(hwpt_id=6, entry_num=1) = 0
+        host     IOTINVAL.VMA drops 1 cached translations
   │ done
-    vIOMMU    … 498 more: IOTINVAL.VMA
-        host      … 498 more: IOTINVAL.VMA
-    device    nvme0: 1 000 commands (250 flush, 750 read)
-    device    net0: 1 000 frames sent, 1000.0 KiB
+    vIOMMU   … and 998 × IOTINVAL.VMA
+      iommufd  … and 998 × IOMMU_HWPT_INVALIDATE
+        host     … and 998 × IOTINVAL.VMA
+    device   nvme0: 1 000 commands (250 Flush, 750 Read)
+    device   net0: 1 000 frames sent, 1000.0 KiB
 ▶ look at a fault
-    vIOMMU    fault: write page fault (cause 15) by 00:01.0 at IOVA 0x1000
-    device    ! nvme.warning device=nvme0 what=odd[31m
+    vIOMMU   fault record for the guest: device8 at IOVA 0x1000: write page fault (cause 15)
+      vIOMMU   interrupt fip → MSI to 0x28000000
+    device   ! nvme.warning device=nvme0 what=odd[31m
   │ passed`.slice(1),
     );
-  });
+  }); // prettier-ignore
 
   it('tells what the hardware did in each step', () => {
     const stats = {
@@ -120,10 +109,10 @@ describe('narration', () => {
     expect(told).toBe(
       `
 ▶ one
-        host      DMA of nvme0: wrote 8.0 MiB in 2 048
-        host      3 000 translations: 2 990 IOTLB hits, 10 walks
+        host     DMA of nvme0: 8.0 MiB written in 2 048 transactions
+        host     3 000 translations: 2 990 IOTLB hits, 10 walks
 ▶ two
-        host      DMA of nvme0: read 64 B in 1, 1 refused`.slice(1),
+        host     DMA of nvme0: 64 B read in 1 transaction, 1 refused`.slice(1),
     );
   });
 
@@ -153,8 +142,8 @@ describe('narration', () => {
       );
     for (const name of [...Object.keys(tellings), ...Object.keys(sums)]) expect(catalogue.has(name), name).toBe(true);
     for (const [name, telling] of Object.entries(tellings)) {
-      telling.say(fields(name));
-      telling.kind(fields(name));
+      telling.say(fields(name), String);
+      telling.kind(fields(name), String);
       if (typeof telling.layer === 'function') telling.layer(fields(name));
     }
     for (const [name, sum] of Object.entries(sums)) {
@@ -178,7 +167,8 @@ describe('catalogue', () => {
     const emitted = new Set<string>();
     for (const root of ['vmm', 'viommu', 'iommufd', 'devices'])
       for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' }))
-        if (file.endsWith('.ts'))
+        // No machine has an exerciser yet.
+        if (file.endsWith('.ts') && !file.startsWith('exerciser'))
           for (const match of readFileSync(join(root, file), 'utf8').matchAll(/emit\(\s*'([^']+)'/g))
             emitted.add(match[1]!);
     expect(emitted.size).toBeGreaterThan(20);
