@@ -7,6 +7,7 @@ import { Kernel } from '#iommufd/kernel/kernel';
 import { invariant } from '#vmm/base/invariant';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
+import { translationRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
 import { readMachine } from './options.ts';
 import { printJson, stderr, stdout, table } from './output.ts';
@@ -133,6 +134,15 @@ function mapCost(size: number): Measured[] {
   return [{ name: `ioctl: IOAS_MAP + UNMAP 4K among ${formatCount(size)}`, value: 2 / cost, unit: '/s' }];
 }
 
+// prettier-ignore
+const translations: readonly (readonly [string, number, boolean, boolean])[] = [
+  ['IOTLB hit',           1,      true,  true],
+  ['IOTLB hit',           1000,   true,  true],
+  ['miss, first stage',   65_536, true,  false],
+  ['miss, second stage',  65_536, false, true],
+  ['miss, nested',        65_536, true,  true],
+];
+
 const cases: readonly Case[] = [
   {
     name: 'hart: integer loop',
@@ -154,6 +164,10 @@ const cases: readonly Case[] = [
         ];
       }),
   },
+  ...translations.map(([what, pages, first, second]) => {
+    const name = `iommu: ${what}, ${formatCount(pages)} ${pages === 1 ? 'page' : 'pages'}`;
+    return { name, run: () => [{ name, value: translationRate(pages, { first, second }), unit: '/s' }] };
+  }),
   { name: 'ioctl: DESTROY and IOAS_ALLOC', run: ioctlCosts },
   ...[0, 1000, 100_000].map((size) => ({ name: `ioctl: IOAS_MAP among ${size}`, run: () => mapCost(size) })),
 ];

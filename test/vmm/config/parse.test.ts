@@ -211,7 +211,7 @@ describe('one machine, three spellings', () => {
         for (const key of machineKeys) {
           const value = formatValue(key.shape, parsed.config[key.name as keyof MachineConfig]);
           const read = (shape: typeof key.shape, item: unknown): unknown => {
-            if (shape.kind !== 'group') return item === undefined ? undefined : String(item as string);
+            if (shape.kind !== 'group') return item === undefined ? undefined : String(item as number);
             const option = parseOption(formatOption(item as Record<string, unknown>), shape.keys);
             return option.ok ? option.value : option;
           };
