@@ -6,8 +6,8 @@ import { CTRL, QUEUE_PASID, at } from './registers.ts';
 
 export class Dma {
   port: DmaPort | undefined;
-  /** Bus Master Enable of the function. */
-  busMaster = true;
+  /** Bus Master Enable of the function; off at power-on. */
+  busMaster = false;
   /** The guest enabled the function's PASID capability. */
   pasidEnabled = false;
   faults = 0;

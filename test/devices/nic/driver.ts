@@ -129,6 +129,7 @@ export const adapter = (
   const memory = new TestMemory(8 << 20);
   const vectors = Array.from({ length: 5 }, line);
   device.connect(memory, vectors);
+  device.busMaster(true);
   const bar = device.bars[0]!.device as MmioDevice;
   return {
     device,

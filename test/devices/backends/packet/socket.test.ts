@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -204,3 +204,65 @@ test.skipIf(!hasQemu)(
     expect(atServer).toEqual(frames);
   },
 );
+
+const hasPasst = spawnSync('passt', ['--version']).error === undefined;
+
+test.skipIf(!hasPasst)('passt answers an ARP request for its router', async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'passt-'));
+  open.push({ close: () => rmSync(directory, { recursive: true, force: true }) });
+  // It gives up its rights and has to reach the directory afterwards.
+  chmodSync(directory, 0o777);
+  const path = join(directory, 's');
+  const child = spawn('passt', ['-f', '-1', '--socket', path], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  let ended = false;
+  child.stderr.on('data', (text: Buffer) => (said += text.toString()));
+  child.on('exit', () => (ended = true));
+  open.push({ close: () => child.kill() });
+  await until('passt runs or refuses', () => existsSync(path) || ended);
+  const router = /router: ([\d.]+)/.exec(said)?.[1];
+  // Not every place lets it have its name spaces, or has a network to speak of.
+  if (ended || router === undefined) return context.skip();
+  const client = opened(stream({ address: { path } }));
+  await until('connected', () => client.linkUp);
+  const frames = collect(client);
+  const mac = [0x52, 0x54, 0, 0x12, 0x34, 1];
+  const target = router.split('.').map(Number);
+  const request = new Uint8Array(60);
+  request.set([
+    255,
+    255,
+    255,
+    255,
+    255,
+    255,
+    ...mac,
+    8,
+    6,
+    0,
+    1,
+    8,
+    0,
+    6,
+    4,
+    0,
+    1,
+    ...mac,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    ...target,
+  ]);
+  client.send(request);
+  const reply = () => frames.find((f) => f[12] === 8 && f[13] === 6 && f[21] === 2);
+  await until(`an ARP reply; it said ${said}`, () => reply() !== undefined);
+  expect([...reply()!.subarray(0, 6)]).toEqual(mac);
+  expect([...reply()!.subarray(28, 32)]).toEqual(target);
+});
