@@ -1,0 +1,76 @@
+/**
+ * The long runs: `npm run soak [-- --seed N] [--seconds N] [--only NAME]`. Every run is a function of its seed; a failure
+ * prints the seed that shows it again. The last line counts them.
+ */
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { memoryStorage } from '#devices/backends/storage/memory';
+import { makeDiskImage } from '#guest-images/disk-image';
+import { fuzzNic } from '#test/fuzz/nic';
+import { fuzzNvme } from '#test/fuzz/nvme';
+import { parseConfig } from '#vmm/config/parse';
+import { Machine } from '#vmm/machine/machine';
+
+/** Seeds of the `hostile` guest, each a whole machine that must live and then work properly. */
+const hostileGuest = (seed: number, milliseconds: number): { guests: number } => {
+  const image = readFileSync('guest-images/images/hostile.elf');
+  const end = Date.now() + milliseconds;
+  let guests = 0;
+  for (let at = seed; guests === 0 || Date.now() < end; at++, guests++) {
+    const config = parseConfig({ disks: [{ path: 'memory' }], nics: [{}, {}], cmdline: `seed=${at}` });
+    if (!config.ok) throw new Error('the soak has a wrong configuration');
+    let text = '';
+    const machine = Machine.create(config.config, {
+      image,
+      openDisk: () => memoryStorage(makeDiskImage(1)),
+      console: (bytes) => {
+        text += new TextDecoder().decode(bytes);
+      },
+    });
+    const { outcome } = machine.run({ instructions: 3e9 });
+    if (outcome !== 'passed')
+      throw new Error(`cmdline seed=${at}: ${outcome}: ${text.trimEnd().split('\n').slice(-3).join(' / ')}`);
+    machine.close();
+    if (machine.host.kernel.physical.pinned !== 0) throw new Error(`cmdline seed=${at}: pages stayed pinned`);
+  }
+  return { guests };
+};
+
+/** Name → what runs for a seed and about so many milliseconds; the counts it returns are printed. */
+const runs: Readonly<Record<string, (seed: number, milliseconds: number) => object>> = {
+  nvme: fuzzNvme,
+  nic: fuzzNic,
+  'hostile-guest': hostileGuest,
+};
+
+const { values } = parseArgs({
+  options: { seed: { type: 'string' }, seconds: { type: 'string' }, only: { type: 'string' } },
+});
+const seed = Number(values.seed ?? 1);
+const seconds = Number(values.seconds ?? 60);
+const chosen = Object.entries(runs).filter(([name]) => values.only === undefined || name === values.only);
+if (!Number.isInteger(seed) || !(seconds > 0) || chosen.length === 0) {
+  process.stderr.write(
+    `expected --seed (a whole number), --seconds (above 0), --only (one of ${Object.keys(runs).join(', ')})\n`,
+  );
+  process.exit(2);
+}
+let failed = 0;
+for (const [name, run] of chosen) {
+  const start = Date.now();
+  try {
+    const counts = Object.entries(run(seed, seconds * 1000))
+      .filter(([, value]) => typeof value === 'number')
+      .map(([key, value]) => `${String(value)} ${key}`);
+    process.stdout.write(
+      `${name}: seed ${seed}, ${((Date.now() - start) / 1000).toFixed(1)} s: ${counts.join(', ')}\n`,
+    );
+  } catch (error) {
+    failed++;
+    process.stdout.write(
+      `${name}: FAILED with --seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+  }
+}
+process.stdout.write(`soak: ${chosen.length - failed} passed, ${failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;
