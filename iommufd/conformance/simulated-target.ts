@@ -1,7 +1,7 @@
 import type { SharedMemory } from '../client/host.ts';
 import { OpenFile } from '../kernel/file.ts';
 import { Kernel } from '../kernel/kernel.ts';
-import { Memfd } from '../kernel/memory/memfd.ts';
+import type { Memfd } from '../kernel/memory/memfd.ts';
 import { SelftestCommands } from '../kernel/selftest/commands.ts';
 import type { BufferRequest, ReplayTarget } from './target.ts';
 
@@ -13,7 +13,7 @@ export class SimulatedTarget implements ReplayTarget {
   readonly kernel = new Kernel();
 
   constructor() {
-    new SelftestCommands(this.kernel);
+    this.kernel.selftest = new SelftestCommands(this.kernel);
   }
 
   open(path: string): number {

@@ -9,6 +9,7 @@ import { FileTable, type OpenFile } from './file.ts';
 import { ioctls } from './ioctls.ts';
 import type { HostDevice, IommuDevice, IommuDriver } from './iommu-ops.ts';
 import { Accounting } from './iova/accounting.ts';
+import { UserSource } from './iova/sources.ts';
 import { Memfd } from './memory/memfd.ts';
 import { PhysicalMemory } from './memory/physical.ts';
 import { type MapRequest, ProcessMemory } from './memory/process-memory.ts';
@@ -53,6 +54,8 @@ export class Kernel implements IommufdHost {
   readonly physical: PhysicalMemory;
   /** Address space of the process. */
   readonly memory: ProcessMemory;
+  /** Where pages of its mappings come from. */
+  readonly userSource: UserSource;
   readonly files = new FileTable();
   readonly accounting = new Accounting();
   readonly allocator = new FaultInjection();
@@ -72,6 +75,7 @@ export class Kernel implements IommufdHost {
   constructor(options: KernelOptions = {}) {
     this.physical = new PhysicalMemory(options.memory);
     this.memory = new ProcessMemory(this.physical);
+    this.userSource = new UserSource(this.memory);
     this.trace = options.trace ?? quiet;
   }
 

@@ -77,29 +77,39 @@ export class AreaTree {
     return node;
   }
 
-  /** The lowest area that ends at or after `start` (and so may begin before it). */
-  firstFrom(start: bigint): Area | undefined {
-    const hi = hiHalf(start);
-    const lo = loHalf(start);
+  /** The lowest area that ends at or after (hi, lo), and so may begin before it. */
+  at(hi: number, lo: number): Area | undefined {
     const leaf = this.#descend(hi, lo);
     const at = leaf.find(hi, lo);
     if (at >= 0) {
       const area = leaf.areas![at]!;
-      if (area.last >= start) return area;
+      const lastHi = area.lastHi;
+      if (lastHi > hi || (lastHi === hi && area.lastLo >= lo)) return area;
     }
     if (at + 1 < leaf.count) return leaf.areas![at + 1];
     return leaf.next?.areas![0];
   }
+  /** The lowest area that ends at or after `start`. */
+  firstFrom(start: bigint): Area | undefined {
+    return this.at(hiHalf(start), loHalf(start));
+  }
 
   /** The lowest area that touches [start, last]. */
   first(start: bigint, last: bigint): Area | undefined {
-    const area = this.firstFrom(start);
-    return area && area.start <= last ? area : undefined;
+    return this.touching(hiHalf(start), loHalf(start), hiHalf(last), loHalf(last));
+  }
+  touching(startHi: number, startLo: number, lastHi: number, lastLo: number): Area | undefined {
+    const area = this.at(startHi, startLo);
+    if (!area) return undefined;
+    const hi = area.startHi;
+    return hi < lastHi || (hi === lastHi && area.startLo <= lastLo) ? area : undefined;
   }
 
   /** The area after `area`. */
   next(area: Area): Area | undefined {
-    return area.last === 0xffff_ffff_ffff_ffffn ? undefined : this.firstFrom(area.last + 1n);
+    const { lastHi, lastLo } = area;
+    if (lastLo !== 0xffff_ffff) return this.at(lastHi, lastLo + 1);
+    return lastHi === 0xffff_ffff ? undefined : this.at(lastHi + 1, 0);
   }
 
   /** All areas in order. The tree must not change meanwhile. */
@@ -109,8 +119,8 @@ export class AreaTree {
   }
 
   insert(area: Area): void {
-    const hi = hiHalf(area.start);
-    const lo = loHalf(area.start);
+    const hi = area.startHi;
+    const lo = area.startLo;
     const leaf = this.#descend(hi, lo);
     const at = leaf.find(hi, lo) + 1;
     this.#size++;
@@ -167,18 +177,23 @@ export class AreaTree {
     target.open(slot);
     target.hi[slot] = hi;
     target.lo[slot] = lo;
-    if (area) target.areas!.splice(slot, 0, area);
-    else target.children!.splice(slot, 0, child!);
+    if (area) {
+      const areas = target.areas!;
+      for (let i = target.count - 1; i > slot; i--) areas[i] = areas[i - 1]!;
+      areas[slot] = area;
+    } else target.children!.splice(slot, 0, child!);
     return right;
   }
 
   remove(area: Area): void {
-    const hi = hiHalf(area.start);
-    const lo = loHalf(area.start);
+    const hi = area.startHi;
+    const lo = area.startLo;
     const leaf = this.#descend(hi, lo);
     const at = leaf.find(hi, lo);
     leaf.close(at);
-    leaf.areas!.splice(at, 1);
+    const areas = leaf.areas!;
+    for (let i = at; i < leaf.count; i++) areas[i] = areas[i + 1]!;
+    areas.length = leaf.count;
     this.#size--;
     let node = leaf;
     // Thin nodes join a neighbour of the same parent: keys in the parents may stay lower than the subtree's first key.

@@ -25,6 +25,11 @@ export interface TableAccess {
 
 interface Reserved extends IovaRange {
   readonly owner: unknown;
+  /** The bounds as halves. */
+  readonly firstHi: number;
+  readonly firstLo: number;
+  readonly endHi: number;
+  readonly endLo: number;
 }
 
 /** Lets the tests fail each allocation in turn; true means "no memory". */
@@ -52,8 +57,9 @@ export class IoPageTable {
   disableLargePages = false;
   /** Bytes; power of two, 1 … 4096. */
   alignment = 1;
-  /** Bytes that the last `unmap` removed, also when it failed. */
-  unmapped = 0n;
+  /** Bytes (modulo 2^64) that the last `unmap` removed, also when it failed. */
+  unmappedHi = 0;
+  unmappedLo = 0;
   /** IOVA that the last successful `map` used. */
   mapped = 0n;
   readonly #allocator: Allocator;
@@ -93,7 +99,15 @@ export class IoPageTable {
     if (this.areas.first(first, last) || this.#touches(this.#allowed, first, last)) return errno.EADDRINUSE;
     if (this.#allocator.fails()) return errno.ENOMEM;
     const at = this.#reserved.findIndex((range) => range.first > first);
-    this.#reserved.splice(at < 0 ? this.#reserved.length : at, 0, { first, last, owner });
+    this.#reserved.splice(at < 0 ? this.#reserved.length : at, 0, {
+      first,
+      last,
+      owner,
+      firstHi: hiHalf(first),
+      firstLo: loHalf(first),
+      endHi: hiHalf(last),
+      endLo: loHalf(last),
+    });
     return 0;
   }
 
@@ -127,8 +141,15 @@ export class IoPageTable {
     if (this.#misaligned(iova)) return errno.EINVAL;
     const last = iova + length - 1n;
     if (last > ulongMax) return errno.EOVERFLOW;
-    if (this.#reserved.length > 0 && this.#touches(this.#reserved, iova, last)) return errno.EINVAL;
-    return this.areas.first(iova, last) ? errno.EEXIST : 0;
+    return this.#checkFree(hiHalf(iova), loHalf(iova), hiHalf(last), loHalf(last));
+  }
+  #checkFree(hi: number, lo: number, lastHi: number, lastLo: number): number {
+    for (const range of this.#reserved) {
+      const { firstHi, endHi } = range;
+      if (firstHi > lastHi || (firstHi === lastHi && range.firstLo > lastLo)) break;
+      if (endHi > hi || (endHi === hi && range.endLo >= lo)) return errno.EINVAL;
+    }
+    return this.areas.touching(hi, lo, lastHi, lastLo) ? errno.EEXIST : 0;
   }
 
   // ── Map and unmap ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +164,7 @@ export class IoPageTable {
     let iova: bigint;
     if (fixed === undefined) {
       const { pages, startByte } = slices[0]!;
-      const found = this.#allocate(startByte + pages.source.base, length);
+      const found = this.#allocate(startByte + BigInt(pages.basePage) * 4096n, length);
       if (typeof found === 'number') return found;
       iova = found;
     } else {
@@ -156,7 +177,7 @@ export class IoPageTable {
     for (const slice of slices) {
       if (flags & prot.write && !slice.pages.writable) return errno.EPERM;
       if (this.#misaligned(slice.startByte & 0xfffn)) return errno.EINVAL;
-      areas.push(new Area(this, slice.pages, at, slice.startByte, slice.length, flags));
+      areas.push(Area.of(this, slice.pages, at, slice.startByte, slice.length, flags));
       at += slice.length;
     }
     for (let i = 0; i < areas.length; i++) {
@@ -168,6 +189,30 @@ export class IoPageTable {
     }
     for (const area of areas) this.areas.insert(area);
     this.mapped = iova;
+    return 0;
+  }
+
+  /**
+   * `map` of one slice at a fixed IOVA, below 2^52 bytes and beginning in the slice's first page: the common call, in
+   * plain numbers.
+   */
+  mapOne(pages: Pages, offset: number, bytes: number, hi: number, lo: number, flags: number): number {
+    if (this.#allocator.fails()) return errno.ENOMEM;
+    const mask = this.alignment - 1;
+    if (bytes % this.alignment !== 0 || lo & mask) return errno.EINVAL;
+    const end = lo + bytes - 1;
+    const lastHi = hi + Math.floor(end / 0x1_0000_0000);
+    const lastLo = end % 0x1_0000_0000;
+    if (lastHi > 0xffff_ffff) return errno.EOVERFLOW;
+    let rc = this.#checkFree(hi, lo, lastHi, lastLo);
+    if (rc !== 0) return rc;
+    if (flags & prot.write && !pages.writable) return errno.EPERM;
+    if (offset & mask) return errno.EINVAL;
+    const lastIndex = Math.floor((offset + bytes - 1) / pageBytes);
+    const area = new Area(this, pages, hi, lo, lastHi, lastLo, 0, lastIndex, offset, flags);
+    rc = this.#fill(area);
+    if (rc !== 0) return rc;
+    this.areas.insert(area);
     return 0;
   }
 
@@ -185,7 +230,7 @@ export class IoPageTable {
         if (rc === 0) mapped++;
       }
     if (rc === 0) {
-      if (pages.pinned > pages.charged && this.#allocator.fails()) rc = errno.ENOMEM;
+      if (pages.uncharged > 0 && this.#allocator.fails()) rc = errno.ENOMEM;
       else rc = pages.charge();
     }
     if (rc !== 0) {
@@ -210,18 +255,24 @@ export class IoPageTable {
 
   /** `iopt_unmap_iova_range`: areas must lie in the range as a whole. `unmapped` counts what went, errors included. */
   unmap(first: bigint, last: bigint): number {
-    let start = first;
-    this.unmapped = 0n;
+    return this.unmapRange(hiHalf(first), loHalf(first), hiHalf(last), loHalf(last));
+  }
+  unmapRange(hi: number, lo: number, lastHi: number, lastLo: number): number {
+    this.unmappedHi = 0;
+    this.unmappedLo = 0;
     let tries = 0;
     for (;;) {
-      const area = this.areas.first(start, last);
+      const area = this.areas.touching(hi, lo, lastHi, lastLo);
       if (!area) return 0;
+      const { startHi, startLo, lastHi: endHi, lastLo: endLo } = area;
       if (area.locks > 0) return errno.EBUSY;
-      if (area.start < start || area.last > last) return errno.ENOENT;
-      if (area.start !== start) tries = 0;
+      if (startHi < hi || (startHi === hi && startLo < lo)) return errno.ENOENT;
+      if (endHi > lastHi || (endHi === lastHi && endLo > lastLo)) return errno.ENOENT;
+      if (startHi !== hi || startLo !== lo) tries = 0;
       if (area.accesses > 0) {
-        start = area.start;
-        area.preventAccess = true;
+        hi = startHi;
+        lo = startLo;
+        area.stopAccesses();
         for (const access of this.accessors) access.notifyUnmap?.(area.start, area.length);
         invariant(tries++ < 100, 'an access does not let go of an area');
         continue;
@@ -229,9 +280,13 @@ export class IoPageTable {
       this.areas.remove(area);
       this.#unfill(area);
       area.pages.put();
-      this.unmapped = BigInt.asUintN(64, this.unmapped + area.length);
-      if (area.last >= last) return 0;
-      start = area.last + 1n;
+      const low = this.unmappedLo + endLo - startLo + 1;
+      const carry = Math.floor(low / 0x1_0000_0000);
+      this.unmappedLo = low - carry * 0x1_0000_0000;
+      this.unmappedHi = (this.unmappedHi + endHi - startHi + carry) % 0x1_0000_0000;
+      if (endHi === lastHi && endLo === lastLo) return 0;
+      lo = endLo === 0xffff_ffff ? 0 : endLo + 1;
+      hi = endLo === 0xffff_ffff ? endHi + 1 : endHi;
     }
   }
 
@@ -286,8 +341,8 @@ export class IoPageTable {
     // It may be mapped with large pages, which cannot be taken apart.
     if (area.filled && !this.disableLargePages) return errno.EINVAL;
     const { pages } = area;
-    const left = new Area(this, pages, area.start, area.startByte(area.start), next - area.start, area.prot);
-    const right = new Area(this, pages, next, area.startByte(next), area.last - iova, area.prot);
+    const left = Area.of(this, pages, area.start, area.startByte(area.start), next - area.start, area.prot);
+    const right = Area.of(this, pages, next, area.startByte(next), area.last - iova, area.prot);
     this.areas.remove(area);
     this.areas.insert(left);
     this.areas.insert(right);
@@ -335,7 +390,7 @@ export class IoPageTable {
         rc = pages.source.revoked ? 0 : area.mapInto(domain);
         const mapped = rc === 0;
         if (mapped) {
-          if (pages.pinned > pages.charged && this.#allocator.fails()) rc = errno.ENOMEM;
+          if (pages.uncharged > 0 && this.#allocator.fails()) rc = errno.ENOMEM;
           else rc = pages.charge();
         }
         // One domain's hold is enough: it is kept for the first.
@@ -424,10 +479,9 @@ export class IoPageTable {
   /** Clears the dirty state of everything mapped in a domain. */
   clearDirty(domain: PagingDomain): number {
     for (const area of this.areas) {
-      const hi = hiHalf(area.start);
-      const lo = loHalf(area.start);
-      const rc = domain.readAndClearDirty!(hi, lo, Number(area.length), false, nobody);
-      domain.sync(hi, lo, Number(area.length));
+      const { startHi, startLo, bytes } = area;
+      const rc = domain.readAndClearDirty!(startHi, startLo, bytes, false, nobody);
+      domain.sync(startHi, startLo, bytes);
       if (rc !== 0) return rc;
     }
     return 0;

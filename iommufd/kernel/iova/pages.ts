@@ -1,19 +1,16 @@
 import { pageBytes } from '#vmm/base/address';
-import { errno } from '#vmm/base/errno';
 import { invariant } from '#vmm/base/invariant';
 import { prot } from '../iommu-ops.ts';
 import type { PhysicalMemory } from '../memory/physical.ts';
 import { RunList } from '../memory/process-memory.ts';
-import type { Area } from './area.ts';
 import type { AccountMode, Accounting } from './accounting.ts';
+import type { Area } from './area.ts';
 
 /** Where a pages object takes its pages from: process memory, a file, a dmabuf. */
 export interface PageSource {
   readonly kind: 'user' | 'file' | 'dmabuf';
-  /** User: the page-aligned address. File and dmabuf: the page-aligned offset. For the choice of IOVAs. */
-  readonly base: bigint;
-  /** Pages `first` … `first + count - 1` as runs; EFAULT, EINVAL … where they cannot be had. */
-  resolve(first: number, count: number, write: boolean, runs: RunList): number;
+  /** Pages from page number `page` of the source as runs; EFAULT, EINVAL … where they cannot be had. */
+  resolve(page: number, count: number, write: boolean, runs: RunList): number;
   /** dmabuf only: nothing can be mapped any more. */
   readonly revoked?: boolean;
   /** dmabuf only: areas that are in domains, to be taken out when the exporter revokes it. */
@@ -23,51 +20,72 @@ export interface PageSource {
   release?(): void;
 }
 
+/** What pins are taken from and charged to. */
+export interface PinOwner {
+  readonly physical: PhysicalMemory;
+  readonly accounting: Accounting;
+}
+
 const chunkPages = 512;
 const runs = new RunList();
+/** First page of the `hold` under way: everything from there on that precedes is pinned, if not yet counted. */
+let holding = 0;
+
+/** What only some pages objects need. */
+interface Detail {
+  /** Holders of single pages, on top of `whole`, in chunks; and how many pages have any. */
+  partial: Map<number, Int32Array> | undefined;
+  partialPages: number;
+  /** Addresses of pinned pages where they are not linear. */
+  frames: Map<number, Float64Array> | undefined;
+  /** Exact accesses: `first:last` → users (a second access of the same range shares the first's pins). */
+  readonly accesses: Map<string, number>;
+}
 
 /**
  * `struct iopt_pages`: a linear piece of memory that areas (of several IOASes, after COPY) slice. Each page is pinned
- * once, however many areas, domains and accesses hold it, and released with the last of them.
+ * once, however many areas, domains and accesses hold it, and released with the last of them. There can be millions:
+ * one that is held as a whole and lies in one piece costs nothing per page.
  */
 export class Pages {
   readonly source: PageSource;
+  /** Page number of the source that is page 0 here. */
+  readonly basePage: number;
   readonly count: number;
   readonly writable: boolean;
   users = 1;
-  accountMode: AccountMode;
-  accounting: Accounting;
-  readonly #physical: PhysicalMemory;
+  readonly accountMode: AccountMode;
+  readonly #owner: PinOwner;
   /** Pages pinned now, and how many of them are accounted. */
   pinned = 0;
-  charged = 0;
-  /** Holders of all pages at once; the usual case costs no memory per page. */
+  #charged = 0;
+  /** Holders of all pages at once. */
   #whole = 0;
-  /** Holders of single pages, on top of `#whole`, in chunks; and how many pages have any. */
-  #partial: Map<number, Int32Array> | undefined;
-  #partialPages = 0;
-  /** Address of page 0 while every pinned page lies at `#linear + index * 4096`; otherwise -1 and `#frames`. */
+  /** Page frame of page 0 while every pinned page lies at `#linear + index`; otherwise -1, and frames. */
   #linear = -1;
-  #frames: Map<number, Float64Array> | undefined;
-  /** First page of the `hold` under way: everything from there on that precedes is pinned, if not yet counted. */
-  #holding = 0;
-  /** Exact accesses: `first:last` → users (a second access of the same range shares the first's pins). */
-  readonly accesses = new Map<string, number>();
+  #detail: Detail | undefined;
 
   constructor(
     source: PageSource,
+    basePage: number,
     count: number,
     writable: boolean,
-    physical: PhysicalMemory,
-    accounting: Accounting,
+    owner: PinOwner,
     accountMode: AccountMode,
   ) {
     this.source = source;
+    this.basePage = basePage;
     this.count = count;
     this.writable = writable;
-    this.#physical = physical;
-    this.accounting = accounting;
+    this.#owner = owner;
     this.accountMode = accountMode;
+  }
+
+  get #more(): Detail {
+    return (this.#detail ??= { partial: undefined, partialPages: 0, frames: undefined, accesses: new Map() });
+  }
+  get accesses(): Map<string, number> {
+    return this.#more.accesses;
   }
 
   put(): void {
@@ -82,13 +100,15 @@ export class Pages {
   }
 
   #held(index: number): boolean {
-    return this.#whole > 0 || (this.#partial?.get(Math.floor(index / chunkPages))?.[index % chunkPages] ?? 0) > 0;
+    if (this.#whole > 0) return true;
+    const chunk = this.#detail?.partial?.get(Math.floor(index / chunkPages));
+    return chunk !== undefined && chunk[index % chunkPages]! > 0;
   }
 
   /** Host-physical address of a held page. */
   hpaOf(index: number): number {
-    if (this.#linear >= 0) return this.#linear + index * pageBytes;
-    return this.#frames!.get(Math.floor(index / chunkPages))![index % chunkPages]!;
+    if (this.#linear >= 0) return (this.#linear + index) * pageBytes;
+    return this.#detail!.frames!.get(Math.floor(index / chunkPages))![index % chunkPages]!;
   }
 
   /** Held pages from `index` to at most `last` that are physically contiguous. */
@@ -103,23 +123,27 @@ export class Pages {
     return count;
   }
 
+  /** End of the stretch from `index` to `last` that nobody holds. */
+  #unheldEnd(index: number, last: number): number {
+    if (!this.#detail || this.#detail.partialPages === 0) return last + 1;
+    let end = index + 1;
+    while (end <= last && !this.#held(end)) end++;
+    return end;
+  }
+
   /**
    * Holds pages first … last: those that nobody holds yet are pinned. Not accounted until `charge`. On error (EFAULT,
    * EINVAL for files) nothing changes.
    */
   hold(first: number, last: number): number {
-    if (!this.source.revoked) {
-      this.#holding = first;
-      let index = first;
-      while (index <= last) {
+    if (this.#whole === 0 && !this.source.revoked) {
+      holding = first;
+      for (let index = first; index <= last;) {
         if (this.#held(index)) {
-          if (this.#whole > 0) break;
           index++;
           continue;
         }
-        let end = index + 1;
-        if (this.#partialPages === 0) end = last + 1;
-        else while (end <= last && !this.#held(end)) end++;
+        const end = this.#unheldEnd(index, last);
         const rc = this.#pin(index, end - index);
         if (rc !== 0) {
           this.#unpinUnheld(first, index - 1);
@@ -135,28 +159,29 @@ export class Pages {
 
   /** Undoes one `hold` of the same range; unpins what nobody holds any more, and takes it off the account. */
   release(first: number, last: number): void {
-    if (first === 0 && last === this.count - 1 && this.#whole > 0) this.#whole--;
+    if (first === 0 && last === this.count - 1) this.#whole--;
     else this.#addPartial(first, last, -1);
     if (this.#whole === 0) this.#unpinUnheld(first, last);
-    this.uncharge();
+    this.#uncharge();
   }
 
   #addPartial(first: number, last: number, delta: 1 | -1): void {
-    const partial = (this.#partial ??= new Map<number, Int32Array>());
+    const detail = this.#more;
+    const partial = (detail.partial ??= new Map<number, Int32Array>());
     for (let index = first; index <= last; index++) {
       const number = Math.floor(index / chunkPages);
       let chunk = partial.get(number);
       if (!chunk) partial.set(number, (chunk = new Int32Array(chunkPages)));
       const holders = (chunk[index % chunkPages]! += delta);
-      if (delta > 0 && holders === 1) this.#partialPages++;
-      if (delta < 0 && holders === 0) this.#partialPages--;
+      if (delta > 0 && holders === 1) detail.partialPages++;
+      if (delta < 0 && holders === 0) detail.partialPages--;
     }
-    if (this.#partialPages === 0) this.#partial = undefined;
+    if (detail.partialPages === 0) detail.partial = undefined;
   }
 
   #pin(first: number, count: number): number {
     runs.clear();
-    const rc = this.source.resolve(first, count, this.writable, runs);
+    const rc = this.source.resolve(this.basePage + first, count, this.writable, runs);
     if (rc !== 0) return rc;
     let index = first;
     for (let i = 0; i < runs.hpa.length; i++) {
@@ -164,7 +189,7 @@ export class Pages {
       const pages = runs.pages[i]!;
       this.#place(index, hpa, pages);
       if (this.source.kind !== 'dmabuf') {
-        this.#physical.pin(hpa, pages, 1);
+        this.#owner.physical.pin(hpa, pages, 1);
         this.pinned += pages;
       }
       index += pages;
@@ -173,10 +198,10 @@ export class Pages {
   }
 
   #place(index: number, hpa: number, pages: number): void {
-    const linear = hpa - index * pageBytes;
+    const linear = hpa / pageBytes - index;
     if (this.pinned === 0 && linear >= 0) {
       this.#linear = linear;
-      this.#frames = undefined;
+      if (this.#detail) this.#detail.frames = undefined;
       return;
     }
     if (this.#linear >= 0 && this.#linear === linear) return;
@@ -184,24 +209,23 @@ export class Pages {
       // Not linear after all: write down what is pinned.
       const old = this.#linear;
       this.#linear = -1;
-      this.#frames = new Map();
-      if (index > this.#holding) this.#store(this.#holding, old + this.#holding * pageBytes, index - this.#holding);
-      if (this.#whole > 0) this.#store(0, old, this.count);
-      else
-        for (const [number, chunk] of this.#partial ?? [])
-          for (let i = 0; i < chunkPages; i++)
-            if (chunk[i]! > 0) this.#store(number * chunkPages + i, old + (number * chunkPages + i) * pageBytes, 1);
+      if (index > holding) this.#store(holding, (old + holding) * pageBytes, index - holding);
+      for (const [number, chunk] of this.#more.partial ?? [])
+        for (let i = 0; i < chunkPages; i++) {
+          const at = number * chunkPages + i;
+          if (chunk[i]! > 0) this.#store(at, (old + at) * pageBytes, 1);
+        }
     }
     this.#linear = -1;
     this.#store(index, hpa, pages);
   }
 
   #store(index: number, hpa: number, pages: number): void {
-    const frames = (this.#frames ??= new Map<number, Float64Array>());
+    const frames = (this.#more.frames ??= new Map<number, Float64Array>());
     for (let i = 0; i < pages; i++) {
       const number = Math.floor((index + i) / chunkPages);
       let chunk = frames.get(number);
-      if (!chunk) frames.set(number, (chunk = new Float64Array(chunkPages).fill(-1)));
+      if (!chunk) frames.set(number, (chunk = new Float64Array(chunkPages)));
       chunk[(index + i) % chunkPages] = hpa + i * pageBytes;
     }
   }
@@ -209,50 +233,41 @@ export class Pages {
   /** Unpins the pages of a range that are pinned without a holder. */
   #unpinUnheld(first: number, last: number): void {
     if (this.source.kind === 'dmabuf') return;
-    let index = first;
-    while (index <= last) {
+    for (let index = first; index <= last;) {
       if (this.#held(index)) {
         index++;
         continue;
       }
-      let end = index + 1;
-      if (this.#partialPages === 0) end = last + 1;
-      else while (end <= last && !this.#held(end)) end++;
-      for (let at = index; at < end;) {
-        const count = this.run(at, end - 1);
-        this.#physical.pin(this.hpaOf(at), count, -1);
+      const end = this.#unheldEnd(index, last);
+      while (index < end) {
+        const count = this.run(index, end - 1);
+        this.#owner.physical.pin(this.hpaOf(index), count, -1);
         this.pinned -= count;
-        at += count;
+        index += count;
       }
-      index = end;
     }
+  }
+
+  /** Pages that `charge` would have to account. */
+  get uncharged(): number {
+    return this.pinned - this.#charged;
   }
 
   /** Accounts what was pinned since; ENOMEM over the limit (the caller then releases). */
   charge(): number {
-    if (this.pinned <= this.charged) {
-      this.uncharge();
-      return 0;
-    }
-    const rc = this.accounting.charge(this.accountMode, this.pinned - this.charged);
-    if (rc === 0) this.charged = this.pinned;
+    const rc = this.#owner.accounting.charge(this.accountMode, this.pinned - this.#charged);
+    if (rc === 0) this.#charged = this.pinned;
     return rc;
   }
 
-  uncharge(): void {
-    if (this.charged > this.pinned) {
-      this.accounting.uncharge(this.accountMode, this.charged - this.pinned);
-      this.charged = this.pinned;
-    }
+  #uncharge(): void {
+    if (this.#charged <= this.pinned) return;
+    this.#owner.accounting.uncharge(this.accountMode, this.#charged - this.pinned);
+    this.#charged = this.pinned;
   }
 
   /** Bytes of page `index` as the CPU sees them, or undefined. Only for held pages. */
   bytes(index: number): Uint8Array | undefined {
-    return this.#physical.page(this.hpaOf(index));
-  }
-
-  /** EPERM for a write through a pages object that was mapped without WRITEABLE. */
-  checkWrite(write: boolean): number {
-    return write && !this.writable ? errno.EPERM : 0;
+    return this.#owner.physical.page(this.hpaOf(index));
   }
 }

@@ -7,37 +7,30 @@ import type { ProcessMemory, RunList } from '../memory/process-memory.ts';
 import type { Area } from './area.ts';
 import type { PageSource } from './pages.ts';
 
-/** Pages of the process's address space (IOPT_ADDRESS_USER). */
+/** Pages of the process's address space (IOPT_ADDRESS_USER); one for all pages objects. */
 export class UserSource implements PageSource {
   readonly kind = 'user';
-  readonly base: bigint;
-  readonly address: number;
   readonly #memory: ProcessMemory;
 
-  constructor(memory: ProcessMemory, base: bigint) {
+  constructor(memory: ProcessMemory) {
     this.#memory = memory;
-    this.base = base;
-    this.address = Number(base);
   }
-  resolve(first: number, count: number, write: boolean, runs: RunList): number {
-    return this.#memory.resolve(this.address + first * pageBytes, count, write, runs);
+  resolve(page: number, count: number, write: boolean, runs: RunList): number {
+    return this.#memory.resolve(page * pageBytes, count, write, runs);
   }
 }
 
 /** Pages of a memfd (IOPT_ADDRESS_FILE). What the file is only matters once pages are wanted. */
 export class FileSource implements PageSource {
   readonly kind = 'file';
-  readonly base: bigint;
   readonly #file: OpenFile;
 
-  constructor(file: OpenFile, base: bigint) {
+  constructor(file: OpenFile) {
     this.#file = file;
-    this.base = base;
   }
-  resolve(first: number, count: number, write: boolean, runs: RunList): number {
+  resolve(page: number, count: number, write: boolean, runs: RunList): number {
     const file = this.#file;
-    if (!(file instanceof Memfd)) return errno.EINVAL;
-    return file.resolve(Number(this.base) / pageBytes + first, count, write, runs);
+    return file instanceof Memfd ? file.resolve(page, count, write, runs) : errno.EINVAL;
   }
   release(): void {
     this.#file.put();
@@ -47,15 +40,13 @@ export class FileSource implements PageSource {
 /** Physical memory that an exporter lends (IOPT_ADDRESS_DMABUF), until it revokes it. */
 export class DmabufSource implements PageSource {
   readonly kind = 'dmabuf';
-  readonly base: bigint;
   /** Once revoked it stays so, even if the exporter changes its mind. */
   revoked = false;
   readonly #dmabuf: Dmabuf;
   readonly #areas = new Set<Area>();
 
-  constructor(dmabuf: Dmabuf, base: bigint) {
+  constructor(dmabuf: Dmabuf) {
     this.#dmabuf = dmabuf;
-    this.base = base;
   }
 
   /** ENODEV when it has been revoked already. */
@@ -64,8 +55,8 @@ export class DmabufSource implements PageSource {
     this.#dmabuf.importers.add(this);
     return 0;
   }
-  resolve(first: number, count: number, _write: boolean, runs: RunList): number {
-    runs.add(this.#dmabuf.hpa + Number(this.base) + first * pageBytes, count);
+  resolve(page: number, count: number, _write: boolean, runs: RunList): number {
+    runs.add(this.#dmabuf.hpa + page * pageBytes, count);
     return 0;
   }
   track(area: Area): void {

@@ -64,6 +64,7 @@ export class RunList {
 }
 
 const hugeBytes = 2 << 20;
+const smallCopy = 128;
 /** First address that user space cannot have. */
 const taskSize = 2 ** 47;
 
@@ -187,6 +188,14 @@ export class ProcessMemory {
 
   #copy(address: number, buffer: Uint8Array, length: number, write: 0 | 1): number {
     let done = 0;
+    const linear = length <= smallCopy ? this.#linear(address, length, write) : undefined;
+    if (linear) {
+      // Structures of a few words, without making views.
+      let at = this.#offset;
+      if (write) for (; done < length; done++, at++) linear[at] = buffer[done]!;
+      else for (; done < length; done++, at++) buffer[done] = linear[at]!;
+      return 0;
+    }
     while (done < length) {
       const at = address + done;
       const region = this.#find(at);
@@ -214,14 +223,22 @@ export class ProcessMemory {
     return length - done;
   }
 
-  /** The little-endian u32 at `address`, or -1 (get_user's EFAULT). */
-  readU32(address: number): number {
+  /** The linear memory that holds all of a small range, `#offset` bytes into it. */
+  #linear(address: number, length: number, write: 0 | 1): Uint8Array | undefined {
     const region = this.#find(address);
     const linear = region?.backing.linear;
-    if (linear && region.prot & protection.read) {
-      const at = address - region.start + region.page * pageBytes;
-      if (address + 4 <= region.end && at + 4 <= linear.length)
-        return (linear[at]! | (linear[at + 1]! << 8) | (linear[at + 2]! << 16) | (linear[at + 3]! << 24)) >>> 0;
+    if (!linear || !(region.prot & (write ? protection.write : protection.read))) return undefined;
+    this.#offset = address - region.start + region.page * pageBytes;
+    return address + length <= region.end && this.#offset + length <= linear.length ? linear : undefined;
+  }
+  #offset = 0;
+
+  /** The little-endian u32 at `address`, or -1 (get_user's EFAULT). */
+  readU32(address: number): number {
+    const linear = this.#linear(address, 4, 0);
+    if (linear) {
+      const at = this.#offset;
+      return (linear[at]! | (linear[at + 1]! << 8) | (linear[at + 2]! << 16) | (linear[at + 3]! << 24)) >>> 0;
     }
     const bytes = new Uint8Array(4);
     if (this.#copy(address, bytes, 4, 0)) return -1;

@@ -4,7 +4,6 @@ import { prot } from '../iommu-ops.ts';
 import type { Area } from '../iova/area.ts';
 import { ulongMax } from '../iova/hole.ts';
 import type { TableAccess } from '../iova/io-pagetable.ts';
-import { UserSource } from '../iova/sources.ts';
 import { Ioas } from './ioas.ts';
 import { KernelObject } from './object.ts';
 
@@ -185,10 +184,10 @@ export class Access extends KernelObject implements TableAccess {
     const { source } = pages;
     if (write && !pages.writable) return errno.EPERM;
     if (source.kind === 'dmabuf') return errno.EINVAL;
-    if (source instanceof UserSource && !slow) {
+    if (source.kind === 'user' && !slow) {
       // Through the process's own mapping, as copy_to_user would.
       const { memory } = this.context.kernel;
-      const address = source.address + Number(startByte);
+      const address = pages.basePage * 4096 + Number(startByte);
       const left = write ? memory.write(address, data) : memory.read(address, data);
       return left > 0 ? errno.EFAULT : 0;
     }

@@ -1,3 +1,4 @@
+import { hiHalf, loHalf } from '#vmm/base/address';
 import { errno } from '#vmm/base/errno';
 import {
   iommu_ioas_alloc,
@@ -14,7 +15,7 @@ import { prot } from '../iommu-ops.ts';
 import { ulongMax } from '../iova/hole.ts';
 import { IoPageTable, type PagesSlice } from '../iova/io-pagetable.ts';
 import { Pages, type PageSource } from '../iova/pages.ts';
-import { DmabufSource, FileSource, UserSource } from '../iova/sources.ts';
+import { DmabufSource, FileSource } from '../iova/sources.ts';
 import { Dmabuf } from '../memory/dmabuf.ts';
 import type { HwptPaging } from './hwpt.ts';
 import { KernelObject } from './object.ts';
@@ -56,22 +57,20 @@ const protOf = (flags: number): number =>
   (flags & uapi.IOMMU_IOAS_MAP_WRITEABLE ? prot.write : 0) |
   (flags & uapi.IOMMU_IOAS_MAP_READABLE ? prot.read : 0);
 
-/** `iopt_alloc_pages`. */
+/** `iopt_alloc_pages`: `bytes` from the start of page `basePage` of a source. */
 function makePages(
   context: Context,
   source: PageSource,
-  startByte: bigint,
-  length: bigint,
+  basePage: number,
+  bytes: bigint,
   writable: boolean,
 ): Pages | number {
-  if (length > ulongMax - pageSize || length === 0n) return errno.EINVAL;
   const { kernel } = context;
   if (kernel.allocator.fails()) return errno.ENOMEM;
-  const { accounting } = kernel;
-  const mode = source.kind === 'dmabuf' || accounting.capIpcLock ? 'none' : context.accountMode;
-  const count = Number((length + startByte + pageSize - 1n) / pageSize);
-  return new Pages(source, count, writable, kernel.physical, accounting, mode);
+  const mode = source.kind === 'dmabuf' || kernel.accounting.capIpcLock ? 'none' : context.accountMode;
+  return new Pages(source, basePage, Number((bytes + pageSize - 1n) / pageSize), writable, kernel, mode);
 }
+const tooLong = (length: bigint): boolean => length > ulongMax - pageSize || length === 0n;
 
 /** `iopt_map_common`: one slice that is the whole of a new pages object. */
 function mapNew(
@@ -91,24 +90,53 @@ function mapNew(
 /** `iopt_map_user_pages`: process memory at `address` (IOMMU_IOAS_MAP, VFIO_IOMMU_MAP_DMA). */
 export function mapUser(ioas: Ioas, address: bigint, length: bigint, fixed: bigint | undefined, flags: number): number {
   if (address + length > ulongMax) return errno.EOVERFLOW;
+  if (tooLong(length)) return errno.EINVAL;
   const startByte = address % pageSize;
-  const source = new UserSource(ioas.context.kernel.memory, address - startByte);
-  const pages = makePages(ioas.context, source, startByte, length, (flags & prot.write) !== 0);
+  const { context } = ioas;
+  const base = Number(address / pageSize);
+  const pages = makePages(context, context.kernel.userSource, base, length + startByte, (flags & prot.write) !== 0);
   return typeof pages === 'number' ? pages : mapNew(ioas, pages, startByte, length, fixed, flags);
+}
+
+const ones = 0xffff_ffff;
+/** Below this, addresses and lengths (and their sums) are exact as numbers. */
+const plain = 2 ** 52;
+
+/** `mapUser` at a fixed IOVA, in plain numbers. */
+function mapPlain(ioas: Ioas, address: number, bytes: number, iovaHi: number, iovaLo: number, flags: number): number {
+  const { kernel, accountMode } = ioas.context;
+  if (kernel.allocator.fails()) return errno.ENOMEM;
+  const offset = address % 4096;
+  const count = Math.floor((bytes + offset + 4095) / 4096);
+  const mode = kernel.accounting.capIpcLock ? 'none' : accountMode;
+  const writable = (flags & prot.write) !== 0;
+  const pages = new Pages(kernel.userSource, Math.floor(address / 4096), count, writable, kernel, mode);
+  const rc = ioas.table.mapOne(pages, offset, bytes, iovaHi, iovaLo, flags);
+  if (rc !== 0) pages.put();
+  return rc;
 }
 
 const map = offsets(iommu_ioas_map);
 export function ioasMap(context: Context, command: Command): number {
   const flags = command.u32(map.flags);
   if ((flags & ~mapFlags) !== 0 || command.u32(map.__reserved) !== 0) return errno.EOPNOTSUPP;
-  const iova = command.u64(map.iova);
-  const length = command.u64(map.length);
-  if (iova === ulongMax || length === ulongMax) return errno.EOVERFLOW;
+  const iovaHi = command.u32(map.iova + 4);
+  const iovaLo = command.u32(map.iova);
+  const lengthHi = command.u32(map.length + 4);
+  const lengthLo = command.u32(map.length);
+  if ((iovaHi === ones && iovaLo === ones) || (lengthHi === ones && lengthLo === ones)) return errno.EOVERFLOW;
   if ((flags & accessFlags) === 0) return errno.EINVAL;
   const ioas = context.objects.find(command.u32(map.ioas_id), Ioas);
   if (!ioas) return errno.ENOENT;
-  const fixed = flags & uapi.IOMMU_IOAS_MAP_FIXED_IOVA ? iova : undefined;
-  const rc = mapUser(ioas, command.u64(map.user_va), length, fixed, protOf(flags));
+  const fixed = (flags & uapi.IOMMU_IOAS_MAP_FIXED_IOVA) !== 0;
+  const address = command.pointer(map.user_va);
+  const bytes = lengthHi * 0x1_0000_0000 + lengthLo;
+  if (fixed && address < plain && bytes > 0 && bytes < plain) {
+    const rc = mapPlain(ioas, address, bytes, iovaHi, iovaLo, protOf(flags));
+    return rc || command.respond();
+  }
+  const iova = fixed ? command.u64(map.iova) : undefined;
+  const rc = mapUser(ioas, command.u64(map.user_va), command.u64(map.length), iova, protOf(flags));
   if (rc !== 0) return rc;
   command.setU64(map.iova, ioas.table.mapped);
   return command.respond();
@@ -133,9 +161,11 @@ export function ioasMapFile(context: Context, command: Command): number {
   let source: PageSource;
   if (file instanceof Dmabuf) {
     if (BigInt(file.bytes) <= start + length - 1n) return errno.EINVAL;
-    source = new DmabufSource(file, start - startByte);
-  } else source = new FileSource(file, start - startByte);
-  const pages = makePages(context, source, startByte, length, (flags & prot.write) !== 0);
+    source = new DmabufSource(file);
+  } else source = new FileSource(file);
+  if (tooLong(length)) return errno.EINVAL;
+  const base = Number(start / pageSize);
+  const pages = makePages(context, source, base, length + startByte, (flags & prot.write) !== 0);
   if (typeof pages === 'number') return pages;
   if (source instanceof DmabufSource) {
     const rc = source.attach();
@@ -182,28 +212,37 @@ const unmap = offsets(iommu_ioas_unmap);
 export function ioasUnmap(context: Context, command: Command): number {
   const ioas = context.objects.find(command.u32(unmap.ioas_id), Ioas);
   if (!ioas) return errno.ENOENT;
-  const iova = command.u64(unmap.iova);
-  const length = command.u64(unmap.length);
   const { table } = ioas;
+  const hi = command.u32(unmap.iova + 4);
+  const lo = command.u32(unmap.iova);
+  const lengthHi = command.u32(unmap.length + 4);
+  const lengthLo = command.u32(unmap.length);
   let rc: number;
-  if (iova === 0n && length === ulongMax) rc = table.unmap(0n, ulongMax);
+  if (hi === 0 && lo === 0 && lengthHi === ones && lengthLo === ones) rc = table.unmapRange(0, 0, ones, ones);
   else {
-    if (iova === ulongMax || length === ulongMax) return errno.EOVERFLOW;
-    rc = unmapIova(ioas, iova, length);
-    if (rc === 0 && table.unmapped === 0n) rc = errno.ENOENT;
+    if ((hi === ones && lo === ones) || (lengthHi === ones && lengthLo === ones)) return errno.EOVERFLOW;
+    rc = unmapHalves(table, hi, lo, lengthHi, lengthLo);
+    if (rc === 0 && table.unmappedHi === 0 && table.unmappedLo === 0) rc = errno.ENOENT;
   }
   if (rc !== 0) return rc;
-  command.setU64(unmap.length, table.unmapped);
+  command.setU32(unmap.length, table.unmappedLo);
+  command.setU32(unmap.length + 4, table.unmappedHi);
   return command.respond();
 }
 
-/** `iopt_unmap_iova`. */
-export function unmapIova(ioas: Ioas, iova: bigint, length: bigint): number {
-  ioas.table.unmapped = 0n;
-  if (length === 0n) return errno.EINVAL;
-  const last = iova + length - 1n;
-  return last > ulongMax ? errno.EOVERFLOW : ioas.table.unmap(iova, last);
+function unmapHalves(table: IoPageTable, hi: number, lo: number, lengthHi: number, lengthLo: number): number {
+  table.unmappedHi = 0;
+  table.unmappedLo = 0;
+  if (lengthHi === 0 && lengthLo === 0) return errno.EINVAL;
+  const low = lo + lengthLo - 1;
+  const lastLo = low < 0 ? ones : low % 0x1_0000_0000;
+  const lastHi = hi + lengthHi + Math.floor(low / 0x1_0000_0000);
+  return lastHi > ones ? errno.EOVERFLOW : table.unmapRange(hi, lo, lastHi, lastLo);
 }
+
+/** `iopt_unmap_iova`. */
+export const unmapIova = (ioas: Ioas, iova: bigint, length: bigint): number =>
+  unmapHalves(ioas.table, hiHalf(iova), loHalf(iova), hiHalf(length), loHalf(length));
 
 const change = offsets(iommu_ioas_change_process);
 export function ioasChangeProcess(context: Context, command: Command): number {

@@ -418,7 +418,6 @@ export class SelftestCommands implements Selftest {
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.driver = new MockDriver(kernel.physical);
-    kernel.selftest = this;
   }
 
   command(context: Context, command: Command): number {

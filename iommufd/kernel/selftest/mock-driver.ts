@@ -114,10 +114,12 @@ export class MockNested implements NestedDomain {
     array.handled = 0;
     if (array.type !== K.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST) return errno.EINVAL;
     const entry = new Uint8Array(iommu_hwpt_invalidate_selftest.size);
+    const view = new DataView(entry.buffer);
     for (let i = 0; i < array.count; i++) {
       const rc = array.copyEntry(i, entry, K.IOMMU_HWPT_INVALIDATE_DATA_SELFTEST, entry.length);
       if (rc !== 0) return rc;
-      const { flags, iotlb_id: id } = iommu_hwpt_invalidate_selftest.decode(entry);
+      const flags = view.getUint32(0, true);
+      const id = view.getUint32(4, true);
       if (flags & ~K.IOMMU_TEST_INVALIDATE_FLAG_ALL) return errno.EOPNOTSUPP;
       if (id > K.MOCK_NESTED_DOMAIN_IOTLB_ID_MAX) return errno.EINVAL;
       if (flags & K.IOMMU_TEST_INVALIDATE_FLAG_ALL) this.iotlb.fill(0);

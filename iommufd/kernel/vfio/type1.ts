@@ -73,7 +73,9 @@ function unmapDma(context: Context, argument: number): number {
   // An access's callback may have run other calls: the structure is written anew.
   view.setUint32(0, vfio_iommu_type1_dma_unmap.size, true);
   const out = new Uint8Array(8);
-  new DataView(out.buffer).setBigUint64(0, table.unmapped, true);
+  const outView = new DataView(out.buffer);
+  outView.setUint32(0, table.unmappedLo, true);
+  outView.setUint32(4, table.unmappedHi, true);
   return memory.write(argument + unmap.size, out) > 0 ? -errno.EFAULT : -rc;
 }
 
