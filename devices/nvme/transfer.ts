@@ -55,6 +55,11 @@ export class ScatterList {
 /** The controller's DMA: small structures by value, data straight between the backend and the segments of host memory. */
 export class Dma {
   readonly #port: DmaPort;
+  /** Segments of host memory of the command at hand. */
+  readonly #offsets: number[] = [];
+  readonly #lengths: number[] = [];
+  #segments = 0;
+  #hasBuckets = false;
   #memory: Uint8Array;
   #view: DataView;
 
@@ -132,21 +137,65 @@ export class Dma {
     return status.SUCCESS;
   }
 
-  /** Backend → memory. Throws StorageError. */
-  fill(list: ScatterList, backend: StorageBackend, offset: number): number {
+  /**
+   * Translates the whole list before any data moves, so that a fault leaves memory and disk as they were.
+   * A status field; the segments are in `#offsets` and `#lengths`, a bit bucket at offset -1, neighbours merged.
+   */
+  #translate(list: ScatterList, isToMemory: boolean): number {
+    const offsets = this.#offsets;
+    const lengths = this.#lengths;
+    let count = 0;
+    this.#hasBuckets = false;
     for (let piece = 0; piece < list.count; piece++) {
       const bytes = list.lengths[piece]!;
       if (bytes < 0) {
-        offset -= bytes;
+        this.#hasBuckets = true;
+        offsets[count] = -1;
+        lengths[count++] = -bytes;
         continue;
       }
-      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, bytes, list.pasid);
+      const hi = list.hi[piece]!;
+      const lo = list.lo[piece]!;
+      const result = isToMemory
+        ? this.#port.write(hi, lo, bytes, list.pasid)
+        : this.#port.read(hi, lo, bytes, list.pasid);
       if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
-      const memory = this.#port.memory;
       for (let i = 0; i < result.count; i++) {
         const at = result.offsets[i]!;
         const length = result.lengths[i]!;
-        backend.read(offset, memory.subarray(at, at + length));
+        const isNext = count > 0 && offsets[count - 1]! >= 0 && at === offsets[count - 1]! + lengths[count - 1]!;
+        if (isNext) lengths[count - 1]! += length;
+        else {
+          offsets[count] = at;
+          lengths[count++] = length;
+        }
+      }
+    }
+    this.#segments = count;
+    return status.SUCCESS;
+  }
+
+  #vector(): Uint8Array[] {
+    const memory = this.#port.memory;
+    const parts: Uint8Array[] = [];
+    for (let i = 0; i < this.#segments; i++) {
+      const at = this.#offsets[i]!;
+      parts.push(memory.subarray(at, at + this.#lengths[i]!));
+    }
+    return parts;
+  }
+
+  /** Backend → memory. Throws StorageError. */
+  fill(list: ScatterList, backend: StorageBackend, offset: number): number {
+    const translated = this.#translate(list, true);
+    if (translated !== status.SUCCESS) return translated;
+    if (backend.readVector && this.#segments > 1 && !this.#hasBuckets) backend.readVector(offset, this.#vector());
+    else {
+      const memory = this.#port.memory;
+      for (let i = 0; i < this.#segments; i++) {
+        const at = this.#offsets[i]!;
+        const length = this.#lengths[i]!;
+        if (at >= 0) backend.read(offset, memory.subarray(at, at + length));
         offset += length;
       }
     }
@@ -155,13 +204,14 @@ export class Dma {
 
   /** Memory → backend. Throws StorageError. */
   drain(list: ScatterList, backend: StorageBackend, offset: number): number {
-    for (let piece = 0; piece < list.count; piece++) {
-      const result = this.#port.read(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
-      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+    const translated = this.#translate(list, false);
+    if (translated !== status.SUCCESS) return translated;
+    if (backend.writeVector && this.#segments > 1) backend.writeVector(offset, this.#vector());
+    else {
       const memory = this.#port.memory;
-      for (let i = 0; i < result.count; i++) {
-        const at = result.offsets[i]!;
-        const length = result.lengths[i]!;
+      for (let i = 0; i < this.#segments; i++) {
+        const at = this.#offsets[i]!;
+        const length = this.#lengths[i]!;
         backend.write(offset, memory.subarray(at, at + length));
         offset += length;
       }

@@ -194,7 +194,8 @@ class Round {
     () => this.#submit(1),
     () => this.d.run(this.dice.pick([0, 100, 1000, 10_000, 1_000_000])),
     () => this.d.run(this.dice.pick([200, 5000, 20_000])),
-    () => void [0, 1].forEach((qid) => this.d.reap(qid)),
+    () => void this.d.reap(0),
+    () => void this.d.reap(1),
     () => this.d.setReg(0x1000 + this.dice.below(140) * 4, this.word()),
     () => {
       // A pair of queues over whatever lies there, reachable or not, with or without an address space.

@@ -187,6 +187,10 @@ export interface StorageBackend {
   read(offset: number, target: Uint8Array): void;
   /** Stores `source` at `offset`. Throws StorageError. */
   write(offset: number, source: Uint8Array): void;
+  /** `read` for targets that follow each other on the disk; absent: one by one. */
+  readVector?(offset: number, targets: readonly Uint8Array[]): void;
+  /** `write` for sources that follow each other on the disk; absent: one by one. */
+  writeVector?(offset: number, sources: readonly Uint8Array[]): void;
   /** All acknowledged writes are durable when it returns. Throws StorageError. */
   flush(): void;
   /** Makes a range read as zeroes, freeing space where the backend can. Throws StorageError. */

@@ -1,4 +1,14 @@
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  readvSync,
+  writeSync,
+  writevSync,
+} from 'node:fs';
 import { type StorageBackend, StorageError, type StorageErrorKind } from '#vmm/base/ports';
 import { checkRange } from './memory.ts';
 
@@ -15,6 +25,8 @@ const failed = (what: string, path: string, error: unknown): StorageError => {
   const code = (error as { code?: string }).code ?? 'unknown error';
   return new StorageError(kinds[code] ?? 'io', `${what} ${path}: ${code}`);
 };
+
+const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, part) => sum + part.length, 0);
 
 const chunkBytes = 1 << 20;
 const zeroes = Buffer.alloc(chunkBytes);
@@ -57,6 +69,36 @@ class FileStorage implements StorageBackend {
       while (done < source.length) done += writeSync(this.#fd, source, done, source.length - done, offset + done);
     } catch (error) {
       throw failed('cannot write', this.#path, error);
+    }
+  }
+
+  readVector(offset: number, targets: readonly Uint8Array[]): void {
+    const length = lengthOf(targets);
+    checkRange(this, offset, length);
+    try {
+      if (readvSync(this.#fd, targets, offset) === length) return;
+    } catch (error) {
+      throw failed('cannot read', this.#path, error);
+    }
+    // Cut short; one by one it can be told why.
+    for (const target of targets) {
+      this.read(offset, target);
+      offset += target.length;
+    }
+  }
+
+  writeVector(offset: number, sources: readonly Uint8Array[]): void {
+    if (this.readOnly) throw new StorageError('read-only', `${this.#path} is open read-only`);
+    const length = lengthOf(sources);
+    checkRange(this, offset, length);
+    try {
+      if (writevSync(this.#fd, sources, offset) === length) return;
+    } catch (error) {
+      throw failed('cannot write', this.#path, error);
+    }
+    for (const source of sources) {
+      this.write(offset, source);
+      offset += source.length;
     }
   }
 

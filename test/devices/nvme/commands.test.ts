@@ -105,21 +105,12 @@ describe('queue management', () => {
   it('lets several submission queues share a completion queue', () => {
     const d = ready();
     d.expectOk({ ...createSq(2, 16, 1), prp1: page });
-    d.pairs[2] = Object.assign(Object.create(Object.getPrototypeOf(d.pairs[1]!) as object), {
-      ...d.pairs[1]!,
-      id: 2,
-      sq: page,
-      tail: 0,
-    });
+    const { size, cq } = d.pairs[1]!;
+    d.pairs[2] = { id: 2, size, sq: page, cq, tail: 0, head: 0, phase: 1 };
     d.submit(2, { opcode: 0, nsid: 1 });
     d.submit(1, { opcode: 0, nsid: 1 });
     d.run();
-    expect(
-      d
-        .reap(1)
-        .map((c) => c.sqid)
-        .sort(),
-    ).toEqual([1, 2]);
+    expect(new Set(d.reap(1).map((c) => c.sqid))).toEqual(new Set([1, 2]));
     expect(d.admin({ opcode: 4, cdw: [1] }).code).toBe(code('INVALID_QUEUE_DELETION'));
   });
 });

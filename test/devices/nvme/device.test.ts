@@ -351,6 +351,49 @@ describe('data', () => {
     }
   });
 
+  it.each([0, 1, 2, 3, 4])('takes pages of 2^(12 + %i) bytes from CC.MPS', (mps) => {
+    const content = pattern(1 << 20, 9);
+    const d = new Driver({ backend: memoryStorage(content), mdts: 6 });
+    const bytes = 4096 << mps;
+    // Page by page where the large ones begin.
+    const aligned = (): number => {
+      for (;;) {
+        const at = d.pages();
+        if (at % bytes === 0) return at;
+      }
+    };
+    const [sq, cq, list, first, second, third] = Array.from({ length: 6 }, aligned) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    d.setReg(0x24, 0x000f_000f);
+    d.setAddress(0x28, sq);
+    d.setAddress(0x30, cq);
+    d.setReg(0x14, 0x0046_0001 | (mps << 7));
+    d.run();
+    d.pairs[0] = { id: 0, size: 16, sq, cq, tail: 0, head: 0, phase: 1 };
+    const [ioSq, ioCq] = [aligned(), aligned()];
+    d.expectOk({ opcode: 0x05, prp1: ioCq, cdw: [(15 << 16) | 1, (1 << 16) | 3] });
+    d.expectOk({ opcode: 0x01, prp1: ioSq, cdw: [(15 << 16) | 1, (1 << 16) | 1] });
+    d.pairs[1] = { id: 1, size: 16, sq: ioSq, cq: ioCq, tail: 0, head: 0, phase: 1 };
+    d.setU64(list + bytes - 8, list);
+    d.setU64(list, third);
+    d.setU64(list + 8, second);
+    const blocks = (2 * bytes + 1024) / 512;
+    d.expectOk(
+      { opcode: read, nsid: 1, prp1: first + bytes - 1024, prp2: list + bytes - 8, cdw: [0, 0, blocks - 1] },
+      1,
+    );
+    const got = Buffer.concat([d.peek(first + bytes - 1024, 1024), d.peek(third, bytes), d.peek(second, bytes)]);
+    expect(Buffer.compare(got, content.subarray(0, got.length))).toBe(0);
+    const wrong = { opcode: read, nsid: 1, prp1: first, prp2: second + bytes / 2, cdw: [0, 0, bytes / 512] };
+    expect(d.command(1, wrong).code).toBe(0x013);
+  });
+
   it.each([
     ['PRP1 that is not dword aligned', { prp1: 0x20002, blocks: 1 }, 0x013],
     ['PRP2 as a page with an offset', { prp1: 0x20000, prp2: 0x21200, blocks: 16 }, 0x013],

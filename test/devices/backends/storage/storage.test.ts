@@ -79,6 +79,22 @@ describe('file', () => {
     disk.close();
   });
 
+  it('moves several pieces with one call', () => {
+    const path = image(new Uint8Array(8192).map((_, i) => i & 0xff));
+    const disk = fileStorage(path);
+    const parts = [3, 500, 0, 1000].map((length) => new Uint8Array(length));
+    disk.readVector!(7, parts);
+    expect(Buffer.compare(Buffer.concat(parts), readFileSync(path).subarray(7, 1510))).toBe(0);
+    disk.writeVector!(4000, parts.toReversed());
+    expect(Buffer.compare(Buffer.concat(parts.toReversed()), readFileSync(path).subarray(4000, 5503))).toBe(0);
+    const isRange = expect.objectContaining({ kind: 'range' });
+    expect(() => disk.readVector!(8000, parts)).toThrow(isRange);
+    expect(() => disk.writeVector!(8000, parts)).toThrow(isRange);
+    truncateSync(path, 100);
+    expect(() => disk.readVector!(7, parts)).toThrow(expect.objectContaining({ kind: 'io' }));
+    disk.close();
+  });
+
   it('opens read-only and refuses to change anything', () => {
     const path = image(new Uint8Array(8192).fill(9));
     const disk = fileStorage(path, { readOnly: true });
