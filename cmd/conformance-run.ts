@@ -1,27 +1,40 @@
-/** Replays a folder of recordings. Each kind of recording is one row of `kinds`. */
-import { gunzipSync } from 'node:zlib';
+/** Replays a folder of recordings. Each kind of recording is one row of `kinds`, each way to print one of `reporters`. */
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { parseRecords } from '#iommufd/conformance/records';
+import { Replay } from '#iommufd/conformance/replay';
 import type { Scenario } from '#iommufd/conformance/riscv-iommu';
 import { replayScenario } from '#iommufd/conformance/riscv-iommu';
-import { formatCount } from '#vmm/record/bytes';
+import { SimulatedTarget } from '#iommufd/conformance/simulated-target';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
+import type { ReporterName } from './conformance.ts';
+import { reporters } from './conformance-report.ts';
 import { CommandError, exitCodes } from './exit.ts';
 import { readFile } from './files.ts';
-import { printJson, stdout } from './output.ts';
+import { stdout } from './output.ts';
 
-interface Difference {
-  /** Which step or call of the case. */
+/** The first answer that is not the recorded one. */
+export interface Difference {
+  /** Which step or call of the case, with its arguments. */
   readonly where: string;
+  /** What was expected and what came, a line each. */
   readonly lines: readonly string[];
 }
-interface CaseResult {
+export interface CaseResult {
   readonly name: string;
+  /** Steps or calls compared. */
   readonly steps: number;
-  readonly differences: readonly Difference[];
+  readonly difference: Difference | undefined;
+}
+/** One file of recordings. */
+interface Recording {
+  readonly file: string;
+  /** The case in it, where there is only one. */
+  readonly name?: string;
 }
 interface Kind {
-  /** Files that the index names. */
-  readonly files: (index: unknown) => readonly string[];
+  /** Undefined: the index is not of this kind. */
+  readonly recordings: (index: unknown) => readonly Recording[] | undefined;
   readonly replay: (text: string, wants: (name: string) => boolean) => Iterable<CaseResult>;
 }
 
@@ -33,73 +46,93 @@ function* replayVectors(text: string, wants: (name: string) => boolean): Iterabl
     const scenario = JSON.parse(line) as Scenario;
     if (!wants(scenario.id)) continue;
     const { steps, failures } = replayScenario(scenario);
-    const differences = failures
-      .filter((failure) => failure.binding)
-      .map(({ step, op, differences: lines }) => ({ where: `step ${step} (${op})`, lines }));
-    yield { name: scenario.id, steps, differences };
+    const first = failures.find((failure) => failure.binding);
+    const difference = first && { where: `step ${first.step} (${first.op})`, lines: first.differences };
+    yield { name: scenario.id, steps, difference };
   }
 }
 
-/** By the `kind` of the index. */
+function* replayCalls(text: string): Iterable<CaseResult> {
+  const { name, calls, difference: found } = new Replay(new SimulatedTarget()).run(parseRecords(text));
+  const difference = found && {
+    where: `call ${found.n}: ${found.call} ${found.arguments}`.trimEnd(),
+    lines: found.lines,
+  };
+  yield { name, steps: calls, difference };
+}
+
+const hasText = (value: unknown, key: string): boolean =>
+  typeof (value as Readonly<Record<string, unknown>> | null)?.[key] === 'string';
+
 const kinds: Readonly<Record<string, Kind>> = {
+  iommufd: {
+    recordings: (index) =>
+      Array.isArray(index) && index.every((row) => hasText(row, 'case') && hasText(row, 'file'))
+        ? (index as { case: string; file: string }[]).map((row) => ({ file: row.file, name: row.case }))
+        : undefined,
+    replay: replayCalls,
+  },
   'riscv-iommu': {
-    files: (index) => (index as { themes: { file: string }[] }).themes.map((theme) => theme.file),
+    recordings: (index) => {
+      const { kind, themes } = index as { kind?: unknown; themes?: unknown };
+      return kind === 'riscv-iommu' && Array.isArray(themes) && themes.every((row) => hasText(row, 'file'))
+        ? (themes as { file: string }[])
+        : undefined;
+    },
     replay: replayVectors,
   },
 };
 
 function readText(path: string): string {
   const bytes = readFile(path, 'a recording', maxBytes);
+  if (!path.endsWith('.gz')) return new TextDecoder().decode(bytes);
   try {
-    return new TextDecoder().decode(
-      path.endsWith('.gz') ? gunzipSync(bytes, { maxOutputLength: maxBytes * 4 }) : bytes,
-    );
+    return new TextDecoder().decode(gunzipSync(bytes, { maxOutputLength: 4 * maxBytes }));
   } catch {
     throw new CommandError('usage', `${path}: expected a gzip file, found something else`);
   }
 }
 
-function openFolder(dir: string): { readonly kind: Kind; readonly files: readonly string[] } {
-  const path = join(dir, 'index.json');
-  const text = readText(path);
+function parseIndex(text: string): unknown {
   try {
-    const index = JSON.parse(text) as { kind?: string };
-    const kind = kinds[index.kind ?? ''];
-    if (kind) return { kind, files: kind.files(index).map((file) => join(dir, file)) };
+    return JSON.parse(text);
   } catch {
-    // Not JSON, or not of the shape that its kind has: said below.
+    return undefined;
   }
-  throw new CommandError(
-    'usage',
-    `${path}: expected an index of recordings of kind ${Object.keys(kinds).join(' or ')}`,
-  );
 }
 
-const shownDifferences = 20;
-
-/** Prints results as they come; the exit code: 1 on any difference. */
-export function conformance(dir: string, options: { readonly case: string; readonly reporter: string }): number {
-  const { kind, files } = openFolder(dir);
-  const wants = globFilter([options.case]);
-  const failed: CaseResult[] = [];
-  let cases = 0;
-  let steps = 0;
-  for (const file of files) {
-    for (const result of kind.replay(readText(file), wants)) {
-      cases++;
-      steps += result.steps;
-      const first = result.differences[0];
-      if (!first) continue;
-      failed.push(result);
-      if (options.reporter === 'pretty' && failed.length <= shownDifferences) {
-        stdout.line(`${stdout.colors.red('✘')} ${result.name}: ${first.where}`);
-        for (const line of first.lines) stdout.line(`    ${line}`);
+function* replayFolder(dir: string, wants: (name: string) => boolean): Iterable<CaseResult> {
+  const path = join(dir, 'index.json');
+  const index = parseIndex(readText(path)) ?? {};
+  for (const kind of Object.values(kinds)) {
+    const recordings = kind.recordings(index);
+    if (!recordings) continue;
+    for (const { file, name } of recordings) {
+      if (name !== undefined && !wants(name)) continue;
+      const text = readText(join(dir, file));
+      try {
+        yield* kind.replay(text, wants);
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+        throw new CommandError('usage', `${join(dir, file)}: expected JSON lines, but ${error.message}`);
       }
     }
+    return;
   }
-  if (cases === 0) throw new CommandError('usage', `${dir}: no case matches ${options.case}`);
-  const passed = cases - failed.length;
-  if (options.reporter === 'json') printJson({ cases, steps, passed, failed });
-  else stdout.line(`${formatCount(passed)} of ${formatCount(cases)} cases agree (${formatCount(steps)} steps)`);
-  return failed.length === 0 ? exitCodes.passed.code : exitCodes.failed.code;
+  throw new CommandError('usage', `${path}: expected an index of recordings of ${Object.keys(kinds).join(' or ')}`);
+}
+
+/** Prints results as they come; the exit code: 1 on any difference. */
+export function conformance(dir: string, options: { readonly case: string; readonly reporter: ReporterName }): number {
+  const reporter = reporters[options.reporter]((text) => stdout.line(text));
+  let cases = 0;
+  let failed = 0;
+  for (const result of replayFolder(dir, globFilter([options.case]))) {
+    cases++;
+    if (result.difference) failed++;
+    reporter.result(result);
+  }
+  if (cases === 0) throw new CommandError('usage', `${dir}: no case matches ${JSON.stringify(options.case)}`);
+  reporter.end();
+  return (failed === 0 ? exitCodes.passed : exitCodes.failed).code;
 }

@@ -1,13 +1,21 @@
 import { Argument, Option } from '@commander-js/extra-typings';
 import { newCommand } from './command.ts';
 
+const reporterNames = ['pretty', 'tap', 'junit', 'json'] as const;
+export type ReporterName = (typeof reporterNames)[number];
+
 export const conformanceCommand = () =>
   newCommand('conformance')
     .description('replay recorded cases of the real thing and compare every answer')
     .addArgument(new Argument('<dir>', 'folder of recordings: an index.json and the files that it names'))
-    .addHelpText('before', 'Examples:\n  iommulab conformance test/conformance/riscv-iommu --case "nested-*"\n')
+    .addHelpText(
+      'before',
+      'Examples:\n  iommulab conformance test/conformance/iommufd\n  iommulab conformance test/conformance/riscv-iommu --case "nested-*" --reporter junit\n',
+    )
     .option('--case <glob>', 'only cases whose names match', '*')
-    .addOption(new Option('--reporter <name>', 'how results are printed').choices(['pretty', 'json']).default('pretty'))
+    .addOption(
+      new Option('--reporter <name>', 'how results are printed').choices(reporterNames).default('pretty' as const),
+    )
     .action(async (dir, options) => {
       const { conformance } = await import('./conformance-run.ts');
       process.exitCode = conformance(dir, options);

@@ -21,7 +21,7 @@ export async function iommulab(
   onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
 ): Promise<Ended> {
   mkdirSync('.cache', { recursive: true });
-  await (built ??= bundle(file));
+  await (built ??= bundle('cmd/main.ts', file));
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [file, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
