@@ -14,6 +14,14 @@ export class Segments implements DmaResult {
     this.faults = none;
   }
 
+  /** One segment, and nothing else. */
+  set(offset: number, length: number): void {
+    this.count = 1;
+    this.offsets[0] = offset;
+    this.lengths[0] = length;
+    this.faults = none;
+  }
+
   add(offset: number, length: number): void {
     const last = this.count - 1;
     const end = last < 0 ? -1 : this.offsets[last]! + this.lengths[last]!;

@@ -126,7 +126,10 @@ export class Iotlb {
 
   /** Physical byte address of `lo` in an entry's page. */
   address(at: number, lo: number): number {
-    const page = (this.#words[at + flagsAt]! >>> ppnHiShift) * 2 ** 32 + (this.#words[at + ppnLo]! >>> 0);
+    const words = this.#words;
+    const low = words[at + ppnLo]!;
+    const high = words[at + flagsAt]! >>> ppnHiShift;
+    const page = high === 0 && low >= 0 ? low : high * 2 ** 32 + (low >>> 0);
     return page * 4096 + (lo & this.offsetMask(at));
   }
 

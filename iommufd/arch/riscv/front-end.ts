@@ -14,7 +14,7 @@ import {
   pageResponsePayload,
   ttyp,
 } from './faults.ts';
-import { type Requester, PerformanceMonitor } from './hpm.ts';
+import { PerformanceMonitor } from './hpm.ts';
 import { Interrupts } from './interrupts.ts';
 import type { BackEnd, DebugRequest, MemoryPort, PageRequest, WireSink } from './ports.ts';
 import { QueueMemory } from './queue-memory.ts';
@@ -30,7 +30,6 @@ import {
   fctl,
   fqcsr,
   icvec,
-  msiConfigOffset,
   offsets,
   pqcsr,
   tr_req_ctl,
@@ -96,7 +95,8 @@ export class FrontEnd implements MmioDevice {
   readonly #commands: CommandQueue;
   readonly #faults: RecordQueue;
   readonly #pageRequests: RecordQueue;
-  readonly #monitor: PerformanceMonitor;
+  /** Performance counters (§5.23): test `active` before building a Requester to count. */
+  readonly monitor: PerformanceMonitor;
   readonly #trace: Trace;
   readonly #unit: string;
 
@@ -132,7 +132,7 @@ export class FrontEnd implements MmioDevice {
     this.#pageRequests = new RecordQueue(this.#registers, this.#memory, pq);
     const counters = this.features.HPM ? (options.counters ?? 7) : 0;
     const cycles = options.cycles ?? (() => 0);
-    this.#monitor = new PerformanceMonitor(
+    this.monitor = new PerformanceMonitor(
       this.#registers,
       this.#interrupts,
       counters,
@@ -141,7 +141,7 @@ export class FrontEnd implements MmioDevice {
     );
     if (this.features.HPM)
       this.#registers.beforeRead = (row) => {
-        if (row.offset === offsets.iohpmcycles || row.offset === offsets.iocountovf) this.#monitor.sample();
+        if (row.offset === offsets.iohpmcycles || row.offset === offsets.iocountovf) this.monitor.sample();
       };
     this.reset();
   }
@@ -155,7 +155,7 @@ export class FrontEnd implements MmioDevice {
     this.#memory.bigEndian = (this.fctl & 1) !== 0;
     this.#commands.reset();
     this.#interrupts.reset();
-    this.#monitor.reset();
+    this.monitor.reset();
     this.#options.backEnd.featuresChanged?.(this.fctl);
     this.#tellDirectory();
   }
@@ -185,16 +185,6 @@ export class FrontEnd implements MmioDevice {
   get deviceIdBits(): number {
     const levels = this.mode - ddtpMode.Bare;
     return levels >= 1 ? deviceIdBits(levels as 1 | 2 | 3, this.features.MSI_FLAT === 1) : 24;
-  }
-
-  /** Counts a performance event (§5.23); test `counting` first. */
-  count(event: number, who: Requester): void {
-    this.#monitor.count(event, who);
-  }
-
-  /** True while some counter has an event to count. */
-  get counting(): boolean {
-    return this.#monitor.active;
   }
 
   /** Reports a fault or event through the fault queue, unless `dtf` suppresses its cause (§3.2). */
@@ -466,22 +456,22 @@ export class FrontEnd implements MmioDevice {
     if (!this.features.HPM) return;
     hooks.set('iocountinh', {
       legalise: (next) => {
-        this.#monitor.sample();
-        return next & this.#monitor.inhibitMask;
+        this.monitor.sample();
+        return next & this.monitor.inhibitMask;
       },
     });
     hooks.set('iohpmcycles', {
       legalise: (next) => {
-        this.#monitor.sample();
-        return this.#monitor.legalCycles(next);
+        this.monitor.sample();
+        return this.monitor.legalCycles(next);
       },
-      afterWrite: () => this.#monitor.refresh(),
+      afterWrite: () => this.monitor.refresh(),
     });
     for (let n = 1; n <= 31; n++) {
-      hooks.set(`iohpmctr${n}`, { legalise: (next, _old, row) => this.#monitor.legalCounter(next, row.index) });
+      hooks.set(`iohpmctr${n}`, { legalise: (next, _old, row) => this.monitor.legalCounter(next, row.index) });
       hooks.set(`iohpmevt${n}`, {
-        legalise: (next, old, row) => this.#monitor.legalSelector(next, old, row.index),
-        afterWrite: () => this.#monitor.refresh(),
+        legalise: (next, old, row) => this.monitor.legalSelector(next, old, row.index),
+        afterWrite: () => this.monitor.refresh(),
       });
     }
   }
@@ -511,4 +501,3 @@ export const encodeCapabilities = (
   fields: Partial<Record<keyof ReturnType<typeof capabilities.decode>, number>>,
 ): bigint =>
   capabilities.encode(Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, BigInt(value)])));
-export { msiConfigOffset };

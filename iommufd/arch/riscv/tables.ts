@@ -103,8 +103,6 @@ export const processContextBytes = 16;
 
 /** Widths of DDI[0..2] (§2.3 steps 3 and 4). */
 export const ddiBits = (extended: boolean): readonly [number, number, number] => (extended ? [6, 9, 9] : [7, 9, 8]);
-/** Widths of PDI[0..2] (§2.2). */
-export const pdiBits: readonly [number, number, number] = [8, 9, 3];
 
 /** DDI[level] of a device_id. */
 export const ddi = (deviceId: number, level: 0 | 1 | 2, extended: boolean): number => {

@@ -23,6 +23,7 @@ export interface WalkRoots {
 const V = 1;
 const R = 2;
 const W = 4;
+const X = 8;
 const U = 16;
 const A = 64;
 const D = 128;
@@ -64,10 +65,11 @@ export class FastWalk {
 
   /** Host page of guest page `page` (below 2^31), or -1 for the plain walk to look at. */
   #second(levels: number, root: number, page: number): number {
-    const words = this.#words;
     let level = levels - 1;
+    // Three levels, the common case, without the loop.
+    if (level === 2) return this.#second39(root, page);
+    const words = this.#words;
     let index = level >= 4 ? 0 : page >>> (9 * level);
-    if (index > 2047) return -1;
     let table = root;
     for (;;) {
       if (table < this.#firstPage || table >= this.#endPage) return -1;
@@ -75,20 +77,55 @@ export class FastWalk {
       const lo = words[at]!;
       const hi = words[at + 1]!;
       this.references++;
-      if (hi & unusual) return -1;
       if ((lo & pointerMask) === V) {
         if (--level < 0 || hi !== 0) return -1;
         table = lo >>> 10;
         index = level >= 4 ? 0 : (page >>> (9 * level)) & 511;
-        continue;
-      }
-      if ((lo & leafBits) !== leafBits || (lo & (R | W)) === W) return -1;
-      const below = level >= 4 ? -1 : (1 << (9 * level)) - 1;
-      if (below < 0 || level > 2 || ((lo >>> 10) | (hi << 22)) & below) return -1;
-      this.#shift = 12 + 9 * level;
-      this.#flags = lo;
-      return (lo >>> 10) + hi * 2 ** 22 + (page & below);
+      } else return level > 2 ? -1 : this.#leaf(lo, hi, level, page);
     }
+  }
+
+  #second39(root: number, page: number): number {
+    const words = this.#words;
+    const first = this.#firstPage;
+    const end = this.#endPage;
+    const index = page >>> 18;
+    if (index > 2047 || root < first || root >= end) return -1;
+    let at = (root << 10) + (index << 1);
+    let lo = words[at]!;
+    let hi = words[at + 1]!;
+    if ((lo & pointerMask) !== V) {
+      this.references++;
+      return this.#leaf(lo, hi, 2, page);
+    }
+    let table = lo >>> 10;
+    if (hi !== 0 || table < first || table >= end) return -1;
+    at = (table << 10) + ((page >>> 8) & 1022);
+    lo = words[at]!;
+    hi = words[at + 1]!;
+    if ((lo & pointerMask) !== V) {
+      this.references += 2;
+      return this.#leaf(lo, hi, 1, page);
+    }
+    table = lo >>> 10;
+    if (hi !== 0 || table < first || table >= end) return -1;
+    at = (table << 10) + ((page & 511) << 1);
+    this.references += 3;
+    return this.#leaf(words[at]!, words[at + 1]!, 0, page);
+  }
+
+  /** A second-stage leaf of level 0 to 2. */
+  #leaf(lo: number, hi: number, level: number, page: number): number {
+    if (hi & unusual || (lo & leafBits) !== leafBits || (lo & (R | W)) === W || !(lo & (R | X))) return -1;
+    this.#flags = lo;
+    if (level === 0) {
+      this.#shift = 12;
+      return hi === 0 ? lo >>> 10 : (lo >>> 10) + hi * 2 ** 22;
+    }
+    const below = level === 1 ? 511 : 0x3ffff;
+    if ((lo >>> 10) & below) return -1;
+    this.#shift = level === 1 ? 21 : 30;
+    return (lo >>> 10) + hi * 2 ** 22 + (page & below);
   }
 
   /** True with the answer in this object's fields. */
@@ -136,7 +173,7 @@ export class FastWalk {
           table = page;
           continue;
         }
-        if ((entry & leafBits) !== leafBits || (entry & (R | W)) === W || level > 2) return false;
+        if ((entry & leafBits) !== leafBits || (entry & (R | W)) === W || !(entry & (R | X)) || level > 2) return false;
         const below = (1 << (9 * level)) - 1;
         if (page & below) return false;
         if (entry & 32) global = true;
@@ -159,7 +196,7 @@ export class FastWalk {
     this.shift = roots.msi ? 12 : shift;
     this.ppn = page;
     this.guestPpn = guest;
-    this.rights = 1 | ((flags & (W | D)) === (W | D) ? 2 : 0) | (flags & 8 ? 4 : 0);
+    this.rights = 1 | ((flags & (W | D)) === (W | D) ? 2 : 0) | (flags & X ? 4 : 0);
     this.global = global;
     return true;
   }

@@ -109,7 +109,7 @@ export class RiscvIommu implements BackEnd {
     });
     if (frontEnd.features.HPM)
       this.translator.onEvent = (event, who) => {
-        if (frontEnd.counting) frontEnd.count(event, who);
+        if (frontEnd.monitor.active) frontEnd.monitor.count(event, who);
       };
     this.#ready = true;
     frontEnd.reset();

@@ -1,6 +1,7 @@
 import { hpa } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
 import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
+import type { PerformanceMonitor } from '#iommufd/arch/riscv/hpm';
 import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
 import { Segments } from '../bypass-port.ts';
@@ -29,7 +30,11 @@ export class RiscvPort implements DmaPort {
   readonly rid: number;
   readonly #iommu: RiscvIommu;
   readonly #host: HostMemory;
+  readonly #monitor: PerformanceMonitor;
   readonly #result = new Segments();
+  /** Where RAM that DMA may reach begins and ends. */
+  readonly #first: number;
+  readonly #end: number;
   readonly #spaces = Array.from({ length: remembered }, () => new Remembered());
   /** DMA of this device so far. */
   readonly counters = { reads: 0, writes: 0, messages: 0, bytesRead: 0, bytesWritten: 0, faults: 0 };
@@ -43,6 +48,9 @@ export class RiscvPort implements DmaPort {
   constructor(iommu: RiscvIommu, host: HostMemory, rid: number) {
     this.#iommu = iommu;
     this.#host = host;
+    this.#monitor = iommu.frontEnd.monitor;
+    this.#first = host.poolBase;
+    this.#end = host.end;
     this.rid = rid;
   }
 
@@ -91,16 +99,29 @@ export class RiscvPort implements DmaPort {
     const iommu = this.#iommu;
     const { iotlb, statistics } = iommu;
     const result = this.#result;
+    const current = this.#spaces[pasid & (remembered - 1)]!;
+    if (current.epoch === iommu.epoch && current.pasid === pasid && !iommu.trace.on && !this.#monitor.active) {
+      // The common case: one page, which the IOTLB holds.
+      const at = iotlb.lookup(current.space, current.process, hi | 0, lo | 0);
+      if (at >= 0 && iotlb.rights(at) & need && (lo & iotlb.offsetMask(at)) + length <= iotlb.offsetMask(at) + 1) {
+        const address = iotlb.address(at, lo);
+        if (address >= this.#first && address + length <= this.#end) {
+          statistics.translations++;
+          statistics.hits++;
+          result.set(address, length);
+          return result;
+        }
+      }
+    }
     result.clear();
     const space = this.#space(pasid);
     const hitsBefore = statistics.hits;
     const missesBefore = statistics.misses;
-    const { poolBase, end } = this.#host;
     let high = hi | 0;
     let low = lo | 0;
     let done = 0;
     this.#lastCause = 0;
-    if (iommu.frontEnd.counting) this.#count(pasid);
+    if (this.#monitor.active) this.#count(pasid);
     do {
       let address: number;
       let mask: number;
@@ -119,7 +140,7 @@ export class RiscvPort implements DmaPort {
       const room = mask + 1 - (low & mask);
       const chunk = room < length - done ? room : length - done;
       if (!found) result.fault(done, done + chunk - 1, 'unsupported-request');
-      else if (address >= poolBase && address + chunk <= end) result.add(address, chunk);
+      else if (address >= this.#first && address + chunk <= this.#end) result.add(address, chunk);
       else result.fault(done, done + chunk - 1, 'completer-abort');
       done += chunk;
       const next = (low >>> 0) + chunk;
@@ -143,7 +164,7 @@ export class RiscvPort implements DmaPort {
 
   /** HPM event 1; the plain walk counts it itself where it runs. */
   #count(pasid: number): void {
-    this.#iommu.frontEnd.count(hpmEvent.untranslated, { deviceId: this.rid, processId: pasid, gscid: -1, pscid: -1 });
+    this.#monitor.count(hpmEvent.untranslated, { deviceId: this.rid, processId: pasid, gscid: -1, pscid: -1 });
   }
 
   #locate(hi: number, lo: number, pasid: number, need: number): boolean {
@@ -203,10 +224,10 @@ export class RiscvPort implements DmaPort {
       return true;
     }
     statistics.misses++;
-    const before = iommu.memoryReferences;
+    const before = iommu.trace.on ? iommu.memoryReferences : 0;
     let shift: number;
     let guest: number;
-    if (isCurrent && fast && space.roots && !iommu.frontEnd.counting && fast.walk(space.roots, hi, lo, write)) {
+    if (isCurrent && fast && space.roots && !this.#monitor.active && fast.walk(space.roots, hi, lo, write)) {
       statistics.fastWalks++;
       ({ shift, guestPpn: guest } = fast);
       iotlb.insert(space.space, space.process, hi, lo, shift, fast.ppn, guest, fast.rights, fast.global);

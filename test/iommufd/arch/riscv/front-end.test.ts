@@ -301,26 +301,26 @@ describe('the performance monitor', () => {
     [{ IDT: 1n, DV_GSCV: 1n, DID_GSCID: 2n }, 1], [{ IDT: 1n, DV_GSCV: 1n, DID_GSCID: 3n }, 0],
   ] as const)('filter %o counts %i', (filter, times) => {
     select(1, { eventID: BigInt(hpmEvent.tlbMiss), ...filter });
-    expect(front.counting).toBe(true);
-    front.count(hpmEvent.tlbMiss, who);
-    front.count(hpmEvent.ddtWalk, who);
+    expect(front.monitor.active).toBe(true);
+    front.monitor.count(hpmEvent.tlbMiss, who);
+    front.monitor.count(hpmEvent.ddtWalk, who);
     expect(counted(1)).toBe(BigInt(times));
   });
 
   it('an event that knows no address space is not counted by one', () => {
     select(1, { eventID: BigInt(hpmEvent.untranslated), IDT: 1n });
-    front.count(hpmEvent.untranslated, who);
+    front.monitor.count(hpmEvent.untranslated, who);
     expect(counted(1)).toBe(0n);
   });
 
   it('overflow sets OF, its shadow and pmip, once', () => {
     select(2, { eventID: 5n });
     write8(iohpmctrOffset(2), (1n << 64n) - 1n);
-    front.count(hpmEvent.ddtWalk, who);
+    front.monitor.count(hpmEvent.ddtWalk, who);
     expect([counted(2), read(offsets.iocountovf), read(offsets.ipsr)]).toEqual([0n, 4, 4]);
     write(offsets.ipsr, 4);
     write8(iohpmctrOffset(2), (1n << 64n) - 1n);
-    front.count(hpmEvent.ddtWalk, who);
+    front.monitor.count(hpmEvent.ddtWalk, who);
     expect(read(offsets.ipsr)).toBe(0);
   });
 
@@ -330,7 +330,7 @@ describe('the performance monitor', () => {
     expect(front.read(iohpmevtOffset(8), 8)).toBe(0n);
     write(offsets.iocountinh, 0xffff_ffff);
     expect(read(offsets.iocountinh)).toBe(0xff);
-    front.count(5, who);
+    front.monitor.count(5, who);
     expect(counted(1)).toBe(0n);
   });
 
