@@ -1,8 +1,9 @@
 import { configYaml } from '#vmm/config/yaml';
 import { jsonSchema } from '#vmm/config/keys';
 import { newCommand } from './command.ts';
-import { loadGuest } from './guests.ts';
+import { checkDisks } from './disks.ts';
 import { keyHelp, machineOptions, readMachine } from './options.ts';
+import { prepare } from './prepare.ts';
 import { printJson, stderr, stdout } from './output.ts';
 
 function printCommand() {
@@ -23,7 +24,8 @@ const checkCommand = () =>
     .argument('<file>', 'YAML or JSON')
     .action((file) => {
       const config = readMachine({ config: file });
-      if (config.image !== undefined) loadGuest(config);
+      if (config.image === undefined && config.kernel === undefined) checkDisks(config.disks);
+      else prepare(config);
       stderr.line(`${file}: good`);
     });
 

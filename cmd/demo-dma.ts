@@ -40,7 +40,8 @@ function newDisk(seed: number): { readonly path: string; readonly remove: () => 
     folder = mkdtempSync(join(folder, 'iommulab-'));
     const path = join(folder, 'disk.img');
     writeFileSync(path, makeDiskImage(seed));
-    return { path, remove: () => rmSync(folder, { recursive: true, force: true }) };
+    const remove = (): void => rmSync(folder, { recursive: true, force: true });
+    return { path, remove };
   } catch (error) {
     throw fileError(error, folder, 'a place for a disk image');
   }
@@ -93,6 +94,8 @@ export async function demoDma(options: DemoOptions): Promise<number> {
   };
   const plain = readMachine(keys, { image: 'dma' });
   const disk = made ? newDisk(plain.seed) : { path: options.disk!, remove: () => {} };
+  // A second Ctrl-C leaves no way but this one.
+  if (made && !options.keep) process.once('exit', disk.remove);
   try {
     const config = readMachine(keys, {
       image: 'dma',

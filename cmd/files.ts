@@ -45,6 +45,9 @@ export class OutputFile {
     try {
       this.#fd = openSync(path, 'w');
     } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code === 'ENOENT' || code === 'ENOTDIR')
+        throw new CommandError('usage', `${path}: expected a place for ${what}, but its folder does not exist`);
       throw fileError(error, path, what);
     }
   }

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import type { MachineConfig } from '#vmm/config/schema';
 import { unknownGlobs } from '#vmm/record/catalogue';
 import { checkDisks } from './disks.ts';
@@ -11,6 +12,12 @@ export interface Prepared {
   readonly image: Uint8Array;
 }
 
+/** The same file under whatever name; false where one of them is not there. */
+function isSameFile(a: string, b: string): boolean {
+  const [first, second] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
+  return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino;
+}
+
 /** Finds everything that is wrong with what the configuration names, before a file is written. */
 export function prepare(config: MachineConfig): Prepared {
   checkDisks(config.disks);
@@ -19,6 +26,14 @@ export function prepare(config: MachineConfig): Prepared {
     throw new CommandError(
       'usage',
       `trace.events: expected globs that match events (see iommulab trace list), found ${strangers.join(', ')}`,
+    );
+  const { file } = config.trace;
+  const inputs = [...config.disks.map((disk) => disk.path), ...(config.kernel === undefined ? [] : [config.kernel])];
+  const spoiled = file === undefined ? undefined : inputs.find((path) => isSameFile(path, file));
+  if (spoiled !== undefined)
+    throw new CommandError(
+      'usage',
+      `trace.file: expected a file of its own, found ${JSON.stringify(file)}, which is ${spoiled}`,
     );
   return { config, image: loadGuest(config) };
 }

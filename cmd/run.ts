@@ -1,4 +1,5 @@
 import { newCommand } from './command.ts';
+import { LineBuffer } from './console.ts';
 import { exitCodes } from './exit.ts';
 import { guestKeys } from './guests.ts';
 import { keyHelp, machineOptions, readMachine } from './options.ts';
@@ -23,8 +24,10 @@ export function runCommand() {
       const { runSession } = await import('./session.ts');
       const { reportEnd, resultData } = await import('./report.ts');
       const console = options.json ? stderr : stdout;
+      const buffer = new LineBuffer((bytes) => console.write(bytes));
       const session = await runSession(prepared, {
-        console: (bytes) => console.write(bytes),
+        console: (bytes) => buffer.add(bytes),
+        pause: () => buffer.flush(),
         verbose: options.verbose === true,
       });
       if (options.json) printJson(resultData(session));

@@ -4,9 +4,11 @@ import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
 import { MachineError } from '#vmm/machine/machine-error';
+import { formatBytes } from '#vmm/record/bytes';
 import { eventFilter } from '#vmm/record/catalogue';
 import { JsonLines } from '#vmm/record/jsonl';
 import { LastEvents, textLine } from '#vmm/record/text';
+import { ConsoleText } from './console.ts';
 import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
@@ -26,6 +28,8 @@ const keptConsoleBytes = 16 << 20;
 export interface Watch {
   /** Bytes of the guest's console, as they come. */
   readonly console: (bytes: Uint8Array) => void;
+  /** The guest is paused for a moment: what was collected of its console can be shown. */
+  readonly pause?: () => void;
   /** Sees every event. */
   readonly sink?: TraceSink;
   /** Show every event on stderr. */
@@ -62,6 +66,8 @@ function createMachine(config: MachineConfig, host: MachineHost): Machine {
   try {
     return Machine.create(config, host);
   } catch (error) {
+    if (error instanceof RangeError && /allocat/i.test(error.message))
+      throw new CommandError('resource', `the host has no memory for a guest of ${formatBytes(config.memory)}`);
     if (!(error instanceof MachineError)) throw error;
     const [first, ...more] = error.problems.map((problem) => `${config.kernel ?? config.image}: ${problem}`);
     throw new CommandError('usage', first ?? error.message, more);
@@ -84,8 +90,7 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 
 /** Boots the machine that `prepare` has judged and runs it to its end, through every reset on the way. */
 export async function runSession({ config, image }: Prepared, watch: Watch): Promise<Session> {
-  const kept: Uint8Array[] = [];
-  let keptBytes = 0;
+  const kept = new ConsoleText(keptConsoleBytes);
   const last = new LastEvents(rememberedEvents);
   // Opened only when the machine stands: a guest that cannot be loaded leaves no file behind.
   let traceFile: OutputFile | undefined;
@@ -111,8 +116,7 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
     openDisk,
     listeners: listeners.length > 0 ? [heard] : [],
     console: (bytes) => {
-      if (keptBytes < keptConsoleBytes) kept.push(bytes.slice());
-      keptBytes += bytes.length;
+      kept.add(bytes);
       watch.console(bytes);
     },
   };
@@ -130,6 +134,7 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   try {
     for (;;) {
       result = machine.run({ instructions: Math.min(left, sliceInstructions), virtualNs: sliceNs });
+      watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
       const isReboot = result.outcome === 'reset' && !config['no-reboot'];
@@ -147,15 +152,18 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   } finally {
     interrupt.end();
     isOver = true;
-    lines?.flush();
-    traceFile?.close();
-    machine.close();
+    try {
+      lines?.flush();
+    } finally {
+      traceFile?.close();
+      machine.close();
+    }
   }
   return {
     ending: stopped ?? endings[result.outcome],
     result,
     machine,
-    console: new TextDecoder().decode(Buffer.concat(kept)),
+    console: kept.toString(),
     wallNs: (performance.now() - start) * 1e6,
     lastEvents: last.list().map(textLine),
   };
