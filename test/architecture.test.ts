@@ -22,7 +22,7 @@ const layers: Record<string, readonly string[]> = {
   'iommufd/host': ['iommufd/arch', 'iommufd/pagetable'],
   'iommufd/kernel': ['iommufd/client/host.ts', 'iommufd/uapi', 'iommufd/arch', 'iommufd/pagetable', 'iommufd/host'],
   'iommufd/conformance': ['iommufd'],
-  iommufd: [],
+  iommufd: ['iommufd'],
   viommu: ['iommufd/uapi', 'iommufd/client', 'iommufd/arch', 'iommufd/pagetable'],
   devices: [],
   'guest-images': [],
