@@ -215,9 +215,9 @@ export class Controller {
 
   /** One warning a kind. */
   warn(what: string): void {
-    if (this.#warned.has(what) || this.#warned.size >= maxWarnings) return;
+    if (!this.trace.on || this.#warned.has(what) || this.#warned.size >= maxWarnings) return;
     this.#warned.add(what);
-    if (this.trace.on) this.trace.emit('nvme.warning', { device: this.setup.name, what });
+    this.trace.emit('nvme.warning', { device: this.setup.name, what });
   }
 
   /** Fills `list` with where `length` bytes of the command's data lie, which go to the host or come from it. A status field. */

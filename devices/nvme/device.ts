@@ -1,7 +1,16 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import { type Trace, quiet } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
-import type { AccessBytes, BarSpec, DmaPort, IrqLine, MmioDevice, PciFunction, StorageBackend } from '#vmm/base/ports';
+import type {
+  AccessBytes,
+  BarSpec,
+  DmaPort,
+  IrqLine,
+  MmioDevice,
+  PciFunction,
+  StorageBackend,
+  TranslationEnables,
+} from '#vmm/base/ports';
 import { Controller, type NvmeTiming, defaultTiming } from './controller.ts';
 import { asyncEvent } from './health.ts';
 import { logPages } from './log-pages.ts';
@@ -117,6 +126,11 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   busMaster(enabled: boolean): void {
     this.#controller.engine.busMaster(enabled);
     if (enabled) this.#controller.reportLater();
+  }
+
+  translation(enables: TranslationEnables): void {
+    const { dma } = this.#controller.engine;
+    if (dma) dma.isPasidEnabled = enables.pasid;
   }
 
   /** Power-on, bus or function-level reset: every register, the admin queue registers too. */

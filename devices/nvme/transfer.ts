@@ -78,10 +78,24 @@ export class Dma {
     return this.#view;
   }
 
+  /** PASID Enable: without it a request with a PASID must not leave the function. */
+  isPasidEnabled = false;
+
+  #read(hi: number, lo: number, length: number, pasid: number): DmaResult | undefined {
+    if (pasid !== noPasid && !this.isPasidEnabled) return undefined;
+    const result = this.#port.read(hi, lo, length, pasid);
+    return result.faults.length > 0 ? undefined : result;
+  }
+  #write(hi: number, lo: number, length: number, pasid: number): DmaResult | undefined {
+    if (pasid !== noPasid && !this.isPasidEnabled) return undefined;
+    const result = this.#port.write(hi, lo, length, pasid);
+    return result.faults.length > 0 ? undefined : result;
+  }
+
   /** Copies `length` bytes of memory to the start of `target`; false when the read faulted. */
   load(hi: number, lo: number, target: Uint8Array, length: number, pasid: number): boolean {
-    const result = this.#port.read(hi, lo, length, pasid);
-    if (result.faults.length > 0) return false;
+    const result = this.#read(hi, lo, length, pasid);
+    if (!result) return false;
     this.#gather(result, target, 0);
     return true;
   }
@@ -98,8 +112,8 @@ export class Dma {
 
   /** Stores a completion entry of four dwords; false when the write faulted. */
   storeEntry(hi: number, lo: number, dw0: number, dw2: number, dw3: number, pasid: number): boolean {
-    const result = this.#port.write(hi, lo, 16, pasid);
-    if (result.faults.length > 0 || result.lengths[0] !== 16) return false;
+    const result = this.#write(hi, lo, 16, pasid);
+    if (!result || result.lengths[0] !== 16) return false;
     const view = this.#viewNow();
     const at = result.offsets[0]!;
     view.setInt32(at, dw0, true);
@@ -114,8 +128,8 @@ export class Dma {
     let at = 0;
     for (let piece = 0; piece < list.count && at < source.length; piece++) {
       const length = Math.min(list.lengths[piece]!, source.length - at);
-      const result = this.#port.write(list.hi[piece]!, list.lo[piece]!, length, list.pasid);
-      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const result = this.#write(list.hi[piece]!, list.lo[piece]!, length, list.pasid);
+      if (!result) return status.DATA_TRANSFER_ERROR;
       const memory = this.#port.memory;
       for (let i = 0; i < result.count; i++) {
         memory.set(source.subarray(at, at + result.lengths[i]!), result.offsets[i]!);
@@ -129,8 +143,8 @@ export class Dma {
   gather(list: ScatterList, target: Uint8Array): number {
     let at = 0;
     for (let piece = 0; piece < list.count; piece++) {
-      const result = this.#port.read(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
-      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const result = this.#read(list.hi[piece]!, list.lo[piece]!, list.lengths[piece]!, list.pasid);
+      if (!result) return status.DATA_TRANSFER_ERROR;
       this.#gather(result, target, at);
       at += list.lengths[piece]!;
     }
@@ -156,10 +170,8 @@ export class Dma {
       }
       const hi = list.hi[piece]!;
       const lo = list.lo[piece]!;
-      const result = isToMemory
-        ? this.#port.write(hi, lo, bytes, list.pasid)
-        : this.#port.read(hi, lo, bytes, list.pasid);
-      if (result.faults.length > 0) return status.DATA_TRANSFER_ERROR;
+      const result = isToMemory ? this.#write(hi, lo, bytes, list.pasid) : this.#read(hi, lo, bytes, list.pasid);
+      if (!result) return status.DATA_TRANSFER_ERROR;
       for (let i = 0; i < result.count; i++) {
         const at = result.offsets[i]!;
         const length = result.lengths[i]!;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { memoryStorage } from '#devices/backends/storage/memory';
-import { Driver, pattern, ready } from './driver.ts';
+import { Driver, pattern, ready, translationOff } from './driver.ts';
 
 const read = 0x02;
 const write = 0x01;
@@ -287,6 +287,18 @@ describe('queues with a PASID', () => {
     d.expectOk({ opcode: 0x04, cdw: [2] });
     userPair(d);
     d.expectOk({ opcode: flush, nsid: 1 }, 2);
+  });
+
+  it('send nothing while PASID Enable is off', () => {
+    const d = ready({ pasidBits: 20 });
+    userPair(d);
+    d.device.translation(translationOff);
+    const { reads } = d.port;
+    d.submit(2, { opcode: flush, nsid: 1 });
+    d.run();
+    expect(d.port.reads).toBe(reads);
+    expect(d.reap(2)).toEqual([]);
+    d.expectOk({ opcode: flush, nsid: 1 }, 1);
   });
 
   it('are not made where they are not offered', () => {

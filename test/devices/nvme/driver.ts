@@ -6,6 +6,7 @@ import {
   type DmaResult,
   type IrqLine,
   type StorageBackend,
+  type TranslationEnables,
   noPasid,
 } from '#vmm/base/ports';
 import { type NvmeDevice, type NvmeOptions, nvme } from '#devices/nvme/device';
@@ -75,6 +76,16 @@ export class FakePort implements DmaPort {
   }
 }
 
+export const translationOff: TranslationEnables = {
+  ats: false,
+  smallestTranslationShift: 12,
+  pri: false,
+  pageRequestAllocation: 0,
+  pasid: false,
+  pasidExecute: false,
+  pasidPrivileged: false,
+};
+
 export interface Completion {
   readonly result: number;
   readonly sqHead: number;
@@ -142,6 +153,7 @@ export class Driver {
       lower: () => {},
     }));
     this.device.connect(this.port, vectors);
+    this.device.translation({ ...translationOff, pasid: true });
     this.device.busMaster(true);
   }
 
