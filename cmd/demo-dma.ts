@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { crc32, decodeDiskHeader, expectedWriteback, makeDiskImage } from '#guest-images/disk-image';
 import { bdf } from '#vmm/base/address';
 import { summaryLines } from '#vmm/record/summary';
-import type { LineKind } from '#vmm/record/narrate';
-import { Narrator } from '#vmm/record/narrate';
+import type { Layer } from '#vmm/record/narration';
+import type { StoryLine } from '#vmm/record/narrate';
+import { Narrator, storyText } from '#vmm/record/narrate';
 import type { Ending } from './exit.ts';
 import { CommandError, exitCodes } from './exit.ts';
 import { fileError, readFile } from './files.ts';
@@ -105,12 +106,12 @@ export async function demoDma(options: DemoOptions): Promise<number> {
     });
     const prepared = prepare(config);
     if (!made) clearWriteback(disk.path);
-    const story: { kind: LineKind; line: string }[] = [];
+    const story: StoryLine[] = [];
     const decoder = new TextDecoder();
     const narrator = new Narrator(
-      (line, kind) => {
-        if (options.json) story.push({ kind, line: line.trim() });
-        else stdout.line(paint(line, kind));
+      (line) => {
+        if (options.json) story.push(line);
+        else stdout.line(paint(line));
       },
       (bytes) => decoder.decode(bytes, { stream: true }),
     );
@@ -152,12 +153,16 @@ export async function demoDma(options: DemoOptions): Promise<number> {
   }
 }
 
-function paint(line: string, kind: LineKind): string {
+/** A story line in the colour of its layer. */
+function paint(line: StoryLine): string {
   const c = stdout.colors;
   // prettier-ignore
-  const painters: Readonly<Record<LineKind, (text: string) => string>> = {
-    step: c.bold, console: c.dim, warning: c.yellow, total: c.reset,
+  const byLayer: Readonly<Record<Layer, (text: string) => string>> = {
     device: c.reset, viommu: c.cyan, effect: c.cyan, iommufd: c.magenta, hardware: c.green,
   };
-  return painters[kind](line);
+  // prettier-ignore
+  const byKind: Readonly<Record<StoryLine['kind'], (text: string) => string>> = {
+    step: c.bold, console: c.dim, warning: c.yellow, total: c.reset, event: line.layer ? byLayer[line.layer] : c.reset,
+  };
+  return byKind[line.kind](storyText(line));
 }

@@ -12,7 +12,9 @@ export function resultData(session: Session): Record<string, unknown> {
     outcome: ending,
     exitCode: exitCodes[ending].code,
     ...(result.code === undefined ? {} : { guestCode: result.code }),
-    ...(result.trap === undefined ? {} : { trap: result.trap, registers: session.machine.registers() }),
+    ...(result.trap === undefined
+      ? {}
+      : { trap: result.trap, registers: session.machine.harts.map(({ id }) => session.machine.registers(id)) }),
     ...(ending === 'passed' ? {} : { lastEvents: session.lastEvents }),
     stats: session.machine.stats(),
     wallNs: Math.round(session.wallNs),
@@ -53,8 +55,11 @@ export function reportEnd(session: Session): void {
   const paint = ending === 'passed' ? colors.green : colors.red;
   const cost = `${formatCount(result.instructions)} instructions, ${formatTime(result.virtualNs)} virtual, ${formatTime(wallNs)} wall`;
   if (ending === 'crashed' || ending === 'timeout') {
-    stderr.line(colors.bold('registers'));
-    for (const line of registerLines(session.machine.registers())) stderr.line(line);
+    const { harts } = session.machine;
+    for (const { id } of harts) {
+      stderr.line(colors.bold(harts.length === 1 ? 'registers' : `registers of hart ${id}`));
+      for (const line of registerLines(session.machine.registers(id))) stderr.line(line);
+    }
     stderr.line(colors.bold('last events'));
     for (const line of session.lastEvents) stderr.line(`  ${line}`);
     if (session.lastEvents.length === 0) stderr.line('  none');

@@ -26,7 +26,7 @@ interface Result {
     readonly devices: { id: string; readBytes: number; writtenBytes: number; faults: number }[];
   };
   readonly checks: { what: string; passed: boolean }[];
-  readonly story: { kind: string; line: string }[];
+  readonly story: { kind: string; layer?: string; text: string }[];
 }
 
 describe('run', () => {
@@ -124,6 +124,10 @@ describe('demo dma', () => {
     expect(result).toMatchObject({ outcome: 'passed', exitCode: 0 });
     expect(result.checks.map((check) => check.passed)).toEqual([true, true]);
     expect(result.story.filter((line) => line.kind === 'step').length).toBeGreaterThan(8);
+    expect(result.story).toContainEqual({
+      kind: 'step',
+      text: 'bring up the IOMMU: 3-level device directory, command and fault queue',
+    });
     const [nvme, ...nics] = result.stats.devices;
     expect(nvme!.writtenBytes).toBeGreaterThan(9 << 20);
     expect(nvme!.readBytes).toBeGreaterThan(1 << 20);

@@ -5,9 +5,15 @@ import type { Layer, NameOf, Sum } from './narration.ts';
 import { layers, plainName, sums, tellings, untold } from './narration.ts';
 import type { MachineStats } from './summary.ts';
 
-/** What a line is, for whoever colours it. */
-export type LineKind = 'step' | 'console' | 'warning' | 'total' | Layer;
-export type LineWriter = (line: string, kind: LineKind) => void;
+/** One line of the story. */
+export interface StoryLine {
+  /** What it is: a step of the guest, its console, an event, a warning, or a sum over the step. */
+  readonly kind: 'step' | 'console' | 'event' | 'warning' | 'total';
+  /** Who speaks, of events, warnings and sums. */
+  readonly layer?: Layer;
+  readonly text: string;
+}
+export type LineWriter = (line: StoryLine) => void;
 
 /** Of each kind of thing this many are told one by one in every step. */
 const toldEach = 2;
@@ -93,7 +99,7 @@ export class Narrator {
   /** Begins a step; what the one before did in bulk is told. */
   step(what: string): void {
     this.#endStep();
-    this.#write(`▶ ${what}`, 'step');
+    this.#write({ kind: 'step', text: what });
   }
 
   readonly sink = (event: TraceEvent): void => {
@@ -142,7 +148,7 @@ export class Narrator {
     if (step !== undefined) return this.step(step);
     if (line === '') return;
     this.#flush();
-    this.#write(`  │ ${line}`, 'console');
+    this.#write({ kind: 'console', text: line });
   }
 
   #flush(): void {
@@ -168,10 +174,7 @@ export class Narrator {
     told.count++;
     if (isShown) {
       told.shown++;
-      this.#write(
-        `${margin(node.layer)}${node.isWarning ? '! ' : ''}${node.sentence}`,
-        node.isWarning ? 'warning' : node.layer,
-      );
+      this.#write({ kind: node.isWarning ? 'warning' : 'event', layer: node.layer, text: node.sentence });
     }
     const here = new Map<string, number>();
     for (const child of node.children) {
@@ -202,7 +205,7 @@ export class Narrator {
     for (const layer of Object.keys(layers) as Layer[]) {
       const rest = [...this.#told.values()].filter((told) => told.layer === layer && told.count > told.shown);
       const said = rest.map(({ count, shown, kind }) => `${formatCount(count - shown)} × ${kind}`);
-      if (said.length > 0) this.#write(`${margin(layer)}… and ${said.join(', ')}`, 'total');
+      if (said.length > 0) this.#write({ kind: 'total', layer: layer, text: `… and ${said.join(', ')}` });
     }
     const byDevice = new Map<string, string[]>();
     for (const { device, row, count, bytes, split } of this.#totals.values()) {
@@ -211,7 +214,8 @@ export class Narrator {
       const size = row.bytes ? `, ${formatBytes(bytes)}` : '';
       byDevice.set(device, [...(byDevice.get(device) ?? []), `${counted(count, row.what)}${detail}${size}`]);
     }
-    for (const [device, said] of byDevice) this.#write(`${margin('device')}${device}: ${said.join('; ')}`, 'total');
+    for (const [device, said] of byDevice)
+      this.#write({ kind: 'total', layer: 'device', text: `${device}: ${said.join('; ')}` });
     this.#told = new Map();
     this.#totals = new Map();
     this.#tellHardware();
@@ -235,16 +239,18 @@ export class Narrator {
         writes > 0 ? `${writtenBytes} written in ${counted(writes, transactions)}` : '',
         faults > 0 ? `${formatCount(faults)} refused` : '',
       ].filter((part) => part !== '');
-      if (parts.length > 0) this.#write(`${margin('hardware')}DMA of ${device.id}: ${parts.join(', ')}`, 'total');
+      if (parts.length > 0)
+        this.#write({ kind: 'total', layer: 'hardware', text: `DMA of ${device.id}: ${parts.join(', ')}` });
     }
     const translations = now.translations - (before?.translations ?? 0);
     const walks = now.walks - (before?.walks ?? 0);
     const hits = now.iotlbHits - (before?.iotlbHits ?? 0);
     if (translations > 0)
-      this.#write(
-        `${margin('hardware')}${counted(translations, ['translation', 'translations'])}: ${counted(hits, ['IOTLB hit', 'IOTLB hits'])}, ${counted(walks, ['walk', 'walks'])}`,
-        'total',
-      );
+      this.#write({
+        kind: 'total',
+        layer: 'hardware',
+        text: `${counted(translations, ['translation', 'translations'])}: ${counted(hits, ['IOTLB hit', 'IOTLB hits'])}, ${counted(walks, ['walk', 'walks'])}`,
+      });
   }
 }
 
@@ -256,8 +262,10 @@ const counted = (count: number, [one, many]: readonly [string, string]): string 
 // eslint-disable-next-line no-control-regex -- exactly the control characters
 const plain = (line: string): string => line.replaceAll(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g, '');
 
-/** `      iommufd  `: how deep, and who speaks. */
-function margin(layer: Layer): string {
+/** The line for a terminal: indented by its layer, `      iommufd  IOMMU_…`. */
+export function storyText({ kind, layer, text }: StoryLine): string {
+  if (kind === 'step') return `▶ ${text}`;
+  if (layer === undefined) return `  │ ${text}`;
   const { depth, label } = layers[layer];
-  return `${'  '.repeat(depth + 1)}${label.padEnd(8)} `;
+  return `${'  '.repeat(depth + 1)}${label.padEnd(8)} ${kind === 'warning' ? '! ' : ''}${text}`;
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { FieldValue } from '#vmm/base/events';
 import { catalogue, eventFilter, unknownGlobs } from '#vmm/record/catalogue';
-import { Narrator } from '#vmm/record/narrate';
+import { Narrator, storyText } from '#vmm/record/narrate';
 import { sums, tellings } from '#vmm/record/narration';
 import type { DeviceStats } from '#vmm/record/summary';
 import { LastEvents, textLine } from '#vmm/record/text';
@@ -12,7 +12,7 @@ function story(tell: (narrator: Narrator, say: (text: string) => void) => void):
   const lines: string[] = [];
   const decoder = new TextDecoder();
   const narrator = new Narrator(
-    (line) => lines.push(line),
+    (line) => lines.push(storyText(line)),
     (bytes) => decoder.decode(bytes, { stream: true }),
   );
   tell(narrator, (text) => narrator.console(new TextEncoder().encode(text)));
