@@ -8,6 +8,8 @@ export class Segments implements DmaResult {
   offsets = new Float64Array(16);
   lengths = new Int32Array(16);
   faults: readonly DmaFault[] = none;
+  /** The same as `faults` where there are any. */
+  #list: DmaFault[] = [];
 
   clear(): void {
     this.count = 0;
@@ -45,12 +47,11 @@ export class Segments implements DmaResult {
 
   /** Adds a faulted sub-range, joining it to one of the same status that ends where it begins. */
   fault(first: number, last: number, status: DmaFault['status']): void {
-    const faults = this.faults.slice();
-    const previous = faults.at(-1);
+    if (this.faults.length === 0) this.faults = this.#list = [];
+    const previous = this.#list.at(-1);
     if (previous?.status === status && previous.last + 1 === first)
-      faults[faults.length - 1] = { first: previous.first, last, status };
-    else faults.push({ first, last, status });
-    this.faults = faults;
+      this.#list[this.#list.length - 1] = { first: previous.first, last, status };
+    else this.#list.push({ first, last, status });
   }
 }
 const none: readonly DmaFault[] = [];

@@ -50,6 +50,7 @@ export class Iotlb {
   readonly #next: Uint8Array;
   /** Bit n set: some entry has ever been of class n since the last clear. */
   #classes = 0;
+  #used = 0;
 
   /** `entries` a power of two, at least 4. */
   constructor(entries = 4096) {
@@ -64,9 +65,7 @@ export class Iotlb {
 
   /** Entries in use. */
   get size(): number {
-    let used = 0;
-    for (let at = 0; at < this.#words.length; at += entryWords) if (this.#words[at + vpnHi]! & valid) used++;
-    return used;
+    return this.#used;
   }
 
   /** First word of the set that a page of an address space lies in. */
@@ -163,6 +162,7 @@ export class Iotlb {
       this.#next[set / (ways * entryWords)] = (turn + 1) % ways;
       at = set + turn * entryWords;
     }
+    if (!(words[at + vpnHi]! & valid)) this.#used++;
     const span = 2 ** (to - 12);
     const page = ppn - (ppn % span);
     const guest = gpaPpn - (gpaPpn % span);
@@ -180,10 +180,12 @@ export class Iotlb {
   clear(): void {
     this.#words.fill(0);
     this.#classes = 0;
+    this.#used = 0;
   }
 
   #drop(at: number): void {
     this.#words[at + vpnHi] = 0;
+    this.#used--;
   }
 
   /**
@@ -191,6 +193,7 @@ export class Iotlb {
    * Returns the entries dropped.
    */
   invalidateFirstStage(gscid: number, pscid: number, range: PageRange | undefined): number {
+    if (this.#used === 0) return 0;
     const space = spaceTag(gscid, false, false);
     const process = processTag(pscid);
     if (range && pscid >= 0 && range.first === range.last) return this.#dropPage(space, process, range.first);
@@ -227,6 +230,7 @@ export class Iotlb {
 
   /** IOTINVAL.GVMA (§3.1.1): `gscid` -1 all VMs; `range` of guest-physical pages. Returns the entries dropped. */
   invalidateSecondStage(gscid: number, range: PageRange | undefined): number {
+    if (this.#used === 0) return 0;
     const words = this.#words;
     const space = spaceTag(gscid, false, false);
     let dropped = 0;

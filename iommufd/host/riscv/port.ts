@@ -121,7 +121,6 @@ export class RiscvPort implements DmaPort {
     let low = lo | 0;
     let done = 0;
     this.#lastCause = 0;
-    if (this.#monitor.active) this.#count(pasid);
     do {
       let address: number;
       let mask: number;
@@ -130,6 +129,8 @@ export class RiscvPort implements DmaPort {
       const at = space.epoch === iommu.epoch ? iotlb.lookup(space.space, space.process, high, low) : -1;
       if (at >= 0 && iotlb.rights(at) & need) {
         statistics.hits++;
+        this.#lastCause = 0;
+        if (this.#monitor.active) this.#count(pasid);
         mask = iotlb.offsetMask(at);
         address = iotlb.address(at, low);
       } else {
@@ -162,7 +163,7 @@ export class RiscvPort implements DmaPort {
     return result;
   }
 
-  /** HPM event 1; the plain walk counts it itself where it runs. */
+  /** HPM event 1 of a page that the IOTLB held; the plain walk, which alone runs while anybody counts, tells the rest. */
   #count(pasid: number): void {
     this.#monitor.count(hpmEvent.untranslated, { deviceId: this.rid, processId: pasid, gscid: -1, pscid: -1 });
   }

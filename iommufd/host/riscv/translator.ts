@@ -148,6 +148,7 @@ export class Translator {
    */
   enter(request: TranslationRequest, need: Need): AddressSpace | Translation | TranslationFault {
     const { deviceId, iova, type, processIdValid } = request;
+    this.#who = { deviceId, processId: processIdValid ? request.processId : -1, gscid: -1, pscid: -1 };
     const fail = (cause: Cause, dtf = false): TranslationFault => ({ ok: false, cause, iotval2: 0n, dtf });
     // Step 1.
     if (this.mode === ddtpMode.Off) return fail(causes.allInboundDisallowed);
