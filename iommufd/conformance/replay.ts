@@ -91,12 +91,6 @@ export class Replay {
       sysResource: record.cap_sys_resource === 1,
     });
   }
-  note(record: CallRecord): void {
-    const sealed = /F_SEAL_WRITE/.test(record.text ?? '')
-      ? [...this.#fds].findLast(([n]) => n.startsWith('memfd'))
-      : undefined;
-    if (sealed) this.#target.sealWrite(sealed[1]);
-  }
   memfd(record: CallRecord): void {
     this.#fds.set(record.fd!, this.#target.memfd(record.flags!));
   }
@@ -285,7 +279,8 @@ export class Replay {
 const players: Readonly<Record<string, (replay: Replay, record: CallRecord) => void>> = {
   begin: () => {},
   end: () => {},
-  note: (replay, record) => replay.note(record),
+  // F_ADD_SEALS among them: pinning does not look at seals.
+  note: () => {},
   env: (replay, record) => replay.limits(record),
   memfd: (replay, record) => replay.memfd(record),
   ftruncate: (replay, record) => replay.truncate(record),

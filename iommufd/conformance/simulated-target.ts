@@ -46,9 +46,6 @@ export class SimulatedTarget implements ReplayTarget {
   #file(fd: number): Memfd {
     return this.kernel.files.get(fd) as Memfd;
   }
-  sealWrite(fd: number): void {
-    this.#file(fd).sealedWrite = true;
-  }
   ftruncate(fd: number, bytes: number): number {
     return this.#file(fd).truncate(bytes);
   }

@@ -27,8 +27,6 @@ export interface ReplayTarget {
   poll(fd: number): number;
   mmap(fd: number, length: number, prot: number, flags: number, offset: number): number;
   memfd(flags: number): number;
-  /** F_SEAL_WRITE. */
-  sealWrite(fd: number): void;
   ftruncate(fd: number, bytes: number): number;
   /** The address of a new mapping. */
   map(request: BufferRequest): number;

@@ -211,6 +211,8 @@ export interface HwQueueRequest {
   readonly address: bigint;
   readonly hpa: number;
   readonly bytes: number;
+  /** `iommufd_hw_queue_depend`: `other` cannot be destroyed before this one (or until the result is called). */
+  depend(other: HwQueueRequest): () => void;
 }
 
 /** The driver's half: a slice of the physical IOMMU, in front of one nesting parent. */

@@ -34,15 +34,22 @@ export class MmapTable {
   }
 
   /** iommufd_fops_mmap: only exactly what was allocated, shared, and never executable. */
-  map(memory: ProcessMemory, length: number, prot: number, shared: boolean, offset: number): number {
-    if (length <= 0 || length % pageBytes !== 0 || !shared) return -errno.EINVAL;
+  map(memory: ProcessMemory, bytes: number, prot: number, shared: boolean, offset: number): number {
+    const length = Math.ceil(bytes / pageBytes) * pageBytes;
+    if (length <= 0 || offset % pageBytes !== 0 || !shared) return -errno.EINVAL;
     if (prot & protection.exec) return -errno.EPERM;
     const slot = this.#slots.find((s) => offset >= s.offset && offset < s.offset + s.bytes);
     if (!slot || slot.offset !== offset || slot.bytes !== length) return -errno.ENXIO;
     const { owner } = slot;
+    // A mapping keeps both what it shows and the file.
     owner.users++;
+    owner.context.get();
+    const closed = (): void => {
+      owner.users--;
+      owner.context.put();
+    };
     const pages = length / pageBytes;
     const backing = new RangeBacking(slot.hpa, pages, undefined, false);
-    return memory.map({ bytes: length, prot, backing, closed: () => owner.users-- });
+    return memory.map({ bytes: length, prot, backing, closed });
   }
 }

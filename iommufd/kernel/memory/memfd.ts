@@ -12,8 +12,6 @@ export const memfdFlags = { cloexec: 1, allowSealing: 2, hugetlb: 4 } as const;
 export class Memfd extends OpenFile {
   readonly backing: Backing;
   #bytes: number;
-  /** F_SEAL_WRITE: nobody may write through a new mapping. */
-  sealedWrite = false;
 
   constructor(physical: PhysicalMemory, flags: number, range?: { readonly hpa: number; readonly bytes: number }) {
     super();
@@ -40,10 +38,10 @@ export class Memfd extends OpenFile {
     return 0;
   }
 
-  /** memfd_pin_folios: EINVAL beyond the end of the file. */
+  /** memfd_pin_folios: EINVAL beyond the end of the file, to the byte. Seals do not matter to it. */
   resolve(first: number, count: number, _write: boolean, runs: RunList): number {
     const { backing } = this;
-    if (first + count > backing.pages) return errno.EINVAL;
+    if ((first + count) * pageBytes > this.#bytes) return errno.EINVAL;
     for (let index = first; index < first + count;) {
       const run = backing.contiguous(index, first + count - index);
       runs.add(backing.hpa(index), run);

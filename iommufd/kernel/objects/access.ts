@@ -4,11 +4,14 @@ import { prot } from '../iommu-ops.ts';
 import type { Area } from '../iova/area.ts';
 import { ulongMax } from '../iova/hole.ts';
 import type { TableAccess } from '../iova/io-pagetable.ts';
+import { RunList } from '../memory/process-memory.ts';
 import { Ioas } from './ioas.ts';
 import { KernelObject } from './object.ts';
 
 /** iommufd_access_rw and _pin_pages flags (IOMMUFD_ACCESS_RW_*). */
 export const accessFlags = { write: 1, slowPath: 4 } as const;
+
+const runs = new RunList();
 
 /** Reaches an IOAS's memory from the CPU: `struct iommufd_access`. */
 export class Access extends KernelObject implements TableAccess {
@@ -179,6 +182,18 @@ export class Access extends KernelObject implements TableAccess {
     }
   }
 
+  /** One page of the process, pinned for the moment (`iopt_pages_rw_page`). */
+  #copyPage(page: number, offset: number, data: Uint8Array, write: boolean): number {
+    const { kernel } = this.context;
+    runs.clear();
+    const rc = kernel.memory.resolve(page * 4096, 1, write, runs);
+    if (rc !== 0) return rc;
+    const bytes = kernel.physical.page(runs.hpa[0]!)?.subarray(offset, offset + data.length);
+    if (bytes && write) bytes.set(data);
+    else if (bytes) data.set(bytes);
+    return 0;
+  }
+
   #copyArea(area: Area, startByte: bigint, data: Uint8Array, write: boolean, slow: boolean): number {
     const { pages } = area;
     const { source } = pages;
@@ -194,6 +209,7 @@ export class Access extends KernelObject implements TableAccess {
     const first = Number(startByte / 4096n);
     let offset = Number(startByte % 4096n);
     const last = first + Math.floor((offset + data.length - 1) / 4096);
+    if (source.kind === 'user' && first === last) return this.#copyPage(pages.basePage + first, offset, data, write);
     const rc = pages.hold(first, last);
     if (rc !== 0) return rc;
     let at = 0;

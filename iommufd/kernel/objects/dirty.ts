@@ -1,5 +1,5 @@
 import { iommu_hwpt_get_dirty_bitmap, iommu_hwpt_set_dirty_tracking, iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
-import { hiHalf, loHalf, wide } from '#vmm/base/address';
+import { hiHalf, loHalf, pageBytes, wide } from '#vmm/base/address';
 import { errno } from '#vmm/base/errno';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -40,7 +40,10 @@ class IovaBitmap implements DirtySink {
   readonly #address: number;
   readonly #iova: bigint;
   readonly #shift: bigint;
-  /** Bytes of the bitmap. */
+  /**
+   * Bytes that can be written: to the end of the bitmap's last page, since a large dirty leaf at the end of the range is
+   * recorded as a whole.
+   */
   readonly #bytes: number;
   readonly #byte = new Uint8Array(1);
 
@@ -51,7 +54,8 @@ class IovaBitmap implements DirtySink {
     let shift = 0n;
     while (((pageSize >> shift) & 1n) === 0n) shift++;
     this.#shift = shift;
-    this.#bytes = Number((length - 1n) >> (shift + 3n)) + 1;
+    const bytes = Number(BigInt.asUintN(64, length - 1n) >> (shift + 3n)) + 1;
+    this.#bytes = Math.ceil((address + bytes) / pageBytes) * pageBytes - address;
   }
 
   record(iovaHi: number, iovaLo: number, bytes: number): void {
@@ -89,7 +93,7 @@ export function getDirtyBitmap(context: Context, command: Command): number {
   if (context.kernel.allocator.fails()) return errno.ENOMEM;
   const bitmap = new IovaBitmap(command.memory, command.pointer(get.data), iova, length, pageSize);
   const keep = (flags & uapi.IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR) !== 0;
-  const last = iova + length - 1n;
+  const last = BigInt.asUintN(64, iova + length - 1n);
   // Errors on the way (a hole, no memory behind the bitmap) end the walk, and are not reported.
   let next = iova;
   for (let area = table.areas.firstFrom(iova); area && area.start <= next; area = table.areas.next(area)) {

@@ -2,6 +2,7 @@ import { iommu_hw_queue_alloc, iommufdUapi as uapi } from '#iommufd/uapi/iommufd
 import { errno } from '#vmm/base/errno';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
+import type { HwQueueRequest } from '../iommu-ops.ts';
 import { ulongMax } from '../iova/hole.ts';
 import { Access } from './access.ts';
 import { KernelObject } from './object.ts';
@@ -11,28 +12,50 @@ import { Viommu } from './viommu.ts';
 const maxListBytes = 0x7fff_ffffn;
 
 /** Guest memory that hardware reads commands from: `struct iommufd_hw_queue`. */
-class HwQueue extends KernelObject {
+class HwQueue extends KernelObject implements HwQueueRequest {
   readonly #viommu: Viommu;
+  readonly type: number;
+  readonly index: number;
+  readonly address: bigint;
+  readonly bytes: number;
+  hpa = 0;
   access: Access | undefined;
-  start = 0n;
-  bytes = 0n;
+  /** What is pinned: whole pages. */
+  #start = 0n;
+  #length = 0n;
   /** The driver's end of the queue, once it took it. */
   release: (() => void) | undefined;
   #counted = false;
 
-  constructor(viommu: Viommu) {
+  constructor(viommu: Viommu, type: number, index: number, address: bigint, length: bigint) {
     super(viommu.context);
     this.#viommu = viommu;
+    this.type = type;
+    this.index = index;
+    this.address = address;
+    this.bytes = Number(length);
   }
-  hold(): void {
+  /** The memory is pinned, for as long as the queue lives. */
+  hold(access: Access, start: bigint, length: bigint, hpa: number): void {
+    this.access = access;
+    this.#start = start;
+    this.#length = length;
+    this.hpa = hpa;
     this.#viommu.users++;
     this.#counted = true;
+  }
+  depend(other: HwQueueRequest): () => void {
+    const earlier = other as HwQueue;
+    earlier.users++;
+    return () => {
+      earlier.users--;
+    };
   }
   destroy(): void {
     this.release?.();
     const { access } = this;
     if (access) {
-      access.unpin(this.start, this.bytes);
+      access.unpin(this.#start, this.#length);
       access.change(undefined);
       this.context.objects.destroyOwned(access);
     }
@@ -40,8 +63,8 @@ class HwQueue extends KernelObject {
   }
 }
 
-/** Pins the queue's memory so that it cannot be unmapped; its host-physical address in `base`. */
-function pin(queue: HwQueue, viommu: Viommu, iova: bigint, length: bigint): { hpa: number } | number {
+/** Pins the queue's memory so that it cannot be unmapped. */
+function pin(queue: HwQueue, viommu: Viommu, iova: bigint, length: bigint): number {
   const offset = iova & 0xfffn;
   const start = iova - offset;
   const end = offset + length;
@@ -65,10 +88,8 @@ function pin(queue: HwQueue, viommu: Viommu, iova: bigint, length: bigint): { hp
     context.objects.destroyOwned(access);
     return rc;
   }
-  queue.access = access;
-  queue.start = start;
-  queue.bytes = pages * 4096n;
-  return { hpa: frames[0]! + Number(offset) };
+  queue.hold(access, start, pages * 4096n, frames[0]! + Number(offset));
+  return 0;
 }
 
 const alloc = offsets(iommu_hw_queue_alloc);
@@ -84,16 +105,12 @@ export function hwQueueAlloc(context: Context, command: Command): number {
   if (!viommu) return errno.ENOENT;
   const { driverViommu } = viommu;
   if (!driverViommu.hwQueueInit || !driverViommu.hwQueueSupports?.(type)) return errno.EOPNOTSUPP;
-  const queue = new HwQueue(viommu);
+  const queue = new HwQueue(viommu, type, command.u32(alloc.index), address, length);
   let rc = context.allocate(queue);
   if (rc !== 0) return rc;
-  const pinned = pin(queue, viommu, address, length);
-  if (typeof pinned === 'number') rc = pinned;
-  else {
-    queue.hold();
-    const { hpa } = pinned;
-    const index = command.u32(alloc.index);
-    const result = driverViommu.hwQueueInit({ type, index, address, hpa, bytes: Number(length) });
+  rc = pin(queue, viommu, address, length);
+  if (rc === 0) {
+    const result = driverViommu.hwQueueInit(queue);
     if (typeof result === 'number') rc = result;
     else {
       queue.release = result;

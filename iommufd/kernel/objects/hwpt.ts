@@ -128,6 +128,8 @@ export function allocPaging(
   if (typeof domain === 'number') rc = domain;
   else {
     hwpt.setDomain(domain);
+    // Before the first mapping: some formats have a bit for it in every entry.
+    hwpt.enforcesCacheCoherency = domain.enforceCacheCoherency?.() ?? false;
     if (attachPasid !== undefined) rc = attachHwpt(hwpt, device, attachPasid);
     if (rc === 0) {
       rc = ioas.table.addDomain(domain);

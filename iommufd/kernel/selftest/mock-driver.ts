@@ -137,7 +137,7 @@ export class MockViommu implements Viommu {
   readonly #driver: MockDriver;
   readonly #parent: MockPaging;
   readonly #release: () => void;
-  readonly #queues: (object | undefined)[] = [];
+  readonly #queues: (HwQueueRequest | undefined)[] = [];
 
   constructor(driver: MockDriver, parent: MockPaging, core: ViommuCore, release: () => void) {
     this.#driver = driver;
@@ -176,17 +176,20 @@ export class MockViommu implements Viommu {
   hwQueueSupports(type: number): boolean {
     return type === K.IOMMU_HW_QUEUE_TYPE_SELFTEST;
   }
-  hwQueueInit({ index, address, hpa }: HwQueueRequest): (() => void) | Errno {
+  hwQueueInit(queue: HwQueueRequest): (() => void) | Errno {
     const queues = this.#queues;
+    const { index, address, hpa } = queue;
     if (index >= K.IOMMU_TEST_HW_QUEUE_MAX) return errno.EINVAL;
     if (queues[index]) return errno.EEXIST;
     const previous = index > 0 ? queues[index - 1] : undefined;
     if (index > 0 && !previous) return errno.EIO;
     if (this.#parent.table.translate(Number(address)) !== hpa) return errno.EFAULT;
-    queues[index] = {};
+    const independent = previous ? queue.depend(previous) : undefined;
+    queues[index] = queue;
     // The kernel's mock forgets which slot a queue has: destroying any of them empties the first.
     return () => {
       queues[0] = undefined;
+      independent?.();
     };
   }
 

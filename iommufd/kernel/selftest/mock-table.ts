@@ -155,7 +155,7 @@ export class MockTable {
       if (leaf.includes(1)) {
         // As in the kernel's generic page table: of a page made of several entries the last one is not reported.
         const reported = count > 1 ? Math.min(from + count - 1, last + 1) - index : 1;
-        const at = base + index * size;
+        const at = Math.max(base + index * size, start);
         const bytes = reported * size;
         if (bytes > 0) sink.record(Math.floor(at / 0x1_0000_0000), at % 0x1_0000_0000, bytes);
         if (!keep) leaf.fill(0);
