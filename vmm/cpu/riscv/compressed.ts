@@ -17,7 +17,7 @@ type Map = (short: Operands) => Operands;
 const same: Map = (o) => o;
 const toRd: Map = (o) => ({ ...o, rs1: o.rd! });
 const sp: Map = (o) => ({ ...o, rs1: 2 });
-const any = (_: Operands): boolean => true;
+const any: (short: Operands) => boolean = () => true;
 const hasImm = (o: Operands): boolean => o.imm !== 0;
 const hasRd = (o: Operands): boolean => o.rd !== 0;
 

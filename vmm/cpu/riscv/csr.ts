@@ -4,7 +4,7 @@
  * the number (privileged ISA §2.1) and the row's `guard`.
  */
 import type { Accesses } from '../engine/access.ts';
-import { Cell } from '../engine/cells.ts';
+import type { Cell } from '../engine/cells.ts';
 import type { FunctionReference, I32, I64, Local, ModuleBuilder, Statement } from '../engine/wasm.ts';
 import { block, brTable, call, drop, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
 import { isSet, pmpEntries } from './mmu.ts';

@@ -17,10 +17,9 @@ const word = fc.oneof(
 
 describe.each(['m', 's'] as const)('a hostile guest in entry mode %s', (entryMode) => {
   it('ends in a reason to stop, never in an exception', () => {
-    let touched = 0;
     const b = board({
       entryMode,
-      bus: { read: (address, bytes) => (touched++, address % 3 === 0 ? undefined : bytes === 8 ? 5n : 5), write: (address) => address % 2 === 0 }, // prettier-ignore
+      bus: { read: (address, bytes) => (address % 3 === 0 ? undefined : bytes === 8 ? 5n : 5), write: (address) => address % 2 === 0 }, // prettier-ignore
     });
     fc.assert(
       fc.property(fc.array(word, { minLength: 20, maxLength: 200 }), fc.array(fc.bigInt({ min: 0n, max: 1n << 64n }), { minLength: 31, maxLength: 31 }), (words, registers) => {
@@ -42,6 +41,5 @@ describe.each(['m', 's'] as const)('a hostile guest in entry mode %s', (entryMod
       }),
       { numRuns: 150 },
     ); // prettier-ignore
-    expect(touched).toBeGreaterThanOrEqual(0);
   });
 });
