@@ -24,4 +24,25 @@ export const hostEvents = eventTable({
     level: 'debug',
     fields: { command: 'text', entries: 'int' },
   },
+  'ats.translation': {
+    doc: 'A device asked the host IOMMU for a translation.',
+    fields: { rid: 'bdf', pasid: 'int', iova: 'hex', status: 'text', address: 'hex', shift: 'int', rights: 'text' },
+  },
+  'ats.invalidate': {
+    doc: 'An Invalidate Request went to a device.',
+    fields: { rid: 'bdf', pasid: 'int', itag: 'int', payload: 'hex' },
+  },
+  'ats.completion': {
+    doc: 'A device completed an Invalidate Request, or did not in time.',
+    fields: { rid: 'bdf', itag: 'int', outcome: 'text' },
+  },
+  'ats.unexpected-completion': {
+    doc: 'A device completed an invalidation that nobody waits for.',
+    level: 'warning',
+    fields: { rid: 'bdf', itag: 'int' },
+  },
+  'pri.response': {
+    doc: 'A Page Request Group Response went to a device.',
+    fields: { rid: 'bdf', pasid: 'int', group: 'int', code: 'int' },
+  },
 });
