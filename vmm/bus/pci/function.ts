@@ -6,7 +6,7 @@ import { type DevicePortType, initiateFlr, maxPayloadField, msixControlBits } fr
 import { type PlacedCapability, placeCapabilities } from './capability-list.ts';
 import { ConfigSpace } from './config-space.ts';
 import { priStatusBits } from './extended-capabilities.ts';
-import { GatedPort } from './gate.ts';
+import { gate, type GatedPort } from './gate.ts';
 import { barRows, commandBits, commonHeader, type0Header, type1Header, type1Reset } from './header.ts';
 import { Msi } from './msi.ts';
 import { Msix, MsixBar } from './msix.ts';
@@ -60,7 +60,7 @@ export class PciSlot implements Upstream {
     this.#trace = trace;
     this.#decodeChanged = decodeChanged;
     this.#upstream = upstream;
-    this.#port = new GatedPort(port);
+    this.#port = gate(port);
     const send = (vector: number, hi: number, lo: number, data: number): boolean =>
       this.#sendMessage(vector, hi, lo, data);
     if (fn.msix) this.#msix = new Msix(fn.msix.vectors, send);

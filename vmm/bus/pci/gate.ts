@@ -1,4 +1,14 @@
-import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
+import {
+  type DmaPort,
+  type DmaResult,
+  type MemoryRequest,
+  noPasid,
+  type PageRequestMessage,
+  type TransactionPort,
+  type TranslationCompletion,
+  type TranslationEndpoint,
+  type TranslationRequest,
+} from '#vmm/base/ports';
 
 /**
  * A function's way to memory as its configuration space allows it: while Bus Master Enable is off, or the function is
@@ -35,6 +45,61 @@ export class GatedPort implements DmaPort {
     return this.isOpen && this.#port.message(hi, lo, data);
   }
 }
+
+/**
+ * The same for a port on which a function uses ATS and PRI. Their enable bits are left to the function: one that ignores
+ * them is what the IOMMU behind has to stand. Messages (page requests, completions) need no Bus Master Enable.
+ */
+class GatedTransactionPort extends GatedPort implements TransactionPort {
+  readonly #port: TransactionPort;
+
+  constructor(port: TransactionPort) {
+    super(port);
+    this.#port = port;
+  }
+
+  get endpoint(): TranslationEndpoint | undefined {
+    return this.#port.endpoint;
+  }
+  set endpoint(endpoint: TranslationEndpoint | undefined) {
+    this.#port.endpoint = endpoint;
+  }
+
+  access(request: MemoryRequest): DmaResult {
+    const isAllowed = this.isOpen && (request.pasid === noPasid || this.allowsPasid);
+    return isAllowed ? this.#port.access(request) : refused(request.length);
+  }
+
+  translate(request: TranslationRequest): TranslationCompletion {
+    const isAllowed = this.isOpen && (request.pasid === noPasid || this.allowsPasid);
+    return isAllowed ? this.#port.translate(request) : notTranslated;
+  }
+
+  pageRequest(message: PageRequestMessage): void {
+    this.#port.pageRequest(message);
+  }
+
+  invalidationCompleted(itag: number): void {
+    this.#port.invalidationCompleted(itag);
+  }
+}
+
+/** The gate for a port of either kind. */
+export const gate = (port: DmaPort): GatedPort =>
+  'translate' in port ? new GatedTransactionPort(port as TransactionPort) : new GatedPort(port);
+
+const notTranslated: TranslationCompletion = {
+  status: 'unsupported-request',
+  hi: 0,
+  lo: 0,
+  shift: 12,
+  read: false,
+  write: false,
+  execute: false,
+  privileged: false,
+  global: false,
+  untranslatedOnly: false,
+};
 
 const refused = (length: number): DmaResult => ({
   count: 0,
