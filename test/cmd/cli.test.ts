@@ -37,6 +37,11 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     ['value', ['run', 'hello', '--memory'], "option '--memory <size>' argument missing"],
     ['too many', ['images', 'x'], "too many arguments for 'images'. Expected 0 arguments but got 1."],
     ['events', ['run', 'hello', '--trace', 'file=nowhere/t.jsonl,events=[nvm.*]'], 'trace.events: expected globs that match events (see iommulab trace list), found nvm.*'],
+    ['trace into a missing folder', ['run', 'hello', '--trace', 'nowhere/t.jsonl'], 'nowhere/t.jsonl: expected a place for a trace file, but its folder does not exist'],
+    ['trace over the guest', ['run', './guest-images/images/hello.elf', '--trace', 'guest-images/../guest-images/images/hello.elf'], 'trace.file: expected a file of its own, found "guest-images/../guest-images/images/hello.elf", which is ./guest-images/images/hello.elf'],
+    ['disk that is a folder', ['run', 'hello', '--disk', 'cmd'], 'disks[0].path: expected a file, found "cmd", which is none'],
+    ['reporter', ['conformance', '.', '--reporter', 'xml'], "option '--reporter <name>' argument 'xml' is invalid. Allowed choices are pretty, tap, junit, json."],
+    ['measurement', ['bench', '--only', 'nothing'], expect.stringMatching(/^no measurement matches nothing: there are hart: integer loop, /) as string],
   ])('%s', async (_, args, sentence) => {
     const error: unknown = await program()
       .parseAsync(args, { from: 'user' })
@@ -142,6 +147,14 @@ describe('the command line', () => {
     const yaml = (await iommulab(['config', 'print', '--config', at('good.yaml')])).stdout;
     writeFileSync(at('again.yaml'), yaml);
     expect((await iommulab(['config', 'print', '--config', at('again.yaml')])).stdout).toBe(yaml);
+  });
+
+  it('measures', async () => {
+    const { code, stdout } = await iommulab(['bench', '--only', 'iommu: IOTLB hit, 1 page', '--json']);
+    const { results } = JSON.parse(stdout) as { results: { name: string; value: number; unit: string }[] };
+    expect(results).toMatchObject([{ name: 'iommu: IOTLB hit, 1 page', unit: '/s' }]);
+    expect(results[0]!.value).toBeGreaterThan(100_000);
+    expect(code).toBe(0);
   });
 
   it('lists the events', async () => {
