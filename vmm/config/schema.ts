@@ -91,7 +91,6 @@ export const machineSchema = v.object({
   disks: v.optional(doc('an NVMe controller with one namespace on a disk image', v.array(disk)), []),
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
-  htif: v.optional(doc('watch the ELF file’s tohost symbol', flag()), false),
   'no-reboot': v.optional(doc('stop when the guest asks for a reset', flag()), false),
   timeout: v.optional(doc('stop after this much wall time (default: never)', duration({ min: 0.001, max: 86400 * 7 }))),
   'max-instructions': v.optional(
