@@ -33,7 +33,7 @@ export const defaultTiming: NvmeTiming = {
   write: 10_000,
   flush: 20_000,
   ready: 10_000,
-  bandwidth: 4,
+  bandwidth: 14,
 };
 
 export interface ControllerSetup {

@@ -7,6 +7,8 @@ import { status } from './status.ts';
 const broadcast = 0xffff_ffff;
 /** Bytes that a command without data transfer works through in one event. */
 const stepBytes = 4 << 20;
+/** The same for deallocation, which takes a program's start in the file backend. */
+const discardStepBytes = 8 << 20;
 /** Force Unit Access, dword 12. */
 const fua = 1 << 30;
 
@@ -116,8 +118,8 @@ export const verify = (c: Controller, command: Command): number => {
 /** Discards the beginning of a range, or all of it where it ends with the disk, which backends can do at once. */
 const discardStep = (command: Command, ns: Namespace, offset: number, length: number): number => {
   const isTail = offset + length === ns.backend.bytes;
-  const part = isTail ? length : Math.min(stepBytes, length);
-  command.bytes = Math.min(stepBytes, part);
+  const part = isTail ? length : Math.min(discardStepBytes, length);
+  command.bytes = Math.min(discardStepBytes, part);
   ns.backend.discard(offset, part);
   return part;
 };

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -125,6 +126,21 @@ describe('file', () => {
     expect(statSync(path).blocks).toBeLessThanOrEqual(before);
     disk.discard(1 << 20, 7 << 20);
     expect(statSync(path)).toMatchObject({ size: 8 << 20, blocks: 0 });
+    disk.close();
+  });
+
+  it('gives large ranges back to the file system, whatever became of the name', () => {
+    const path = image(new Uint8Array(8 << 20).fill(3));
+    const disk = fileStorage(path);
+    renameSync(path, `${path}.moved`);
+    disk.discard((1 << 20) + 100, 4 << 20);
+    const { size, blocks } = statSync(`${path}.moved`);
+    expect(size).toBe(8 << 20);
+    const hasFallocate = spawnSync('fallocate', ['--version']).status === 0;
+    if (hasFallocate) expect(blocks).toBeLessThan(((5 << 20) / 512) | 0);
+    const content = readFileSync(`${path}.moved`);
+    const expected = Buffer.alloc(8 << 20, 3).fill(0, (1 << 20) + 100, (5 << 20) + 100);
+    expect(content.equals(expected)).toBe(true);
     disk.close();
   });
 
