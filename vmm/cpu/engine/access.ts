@@ -125,7 +125,6 @@ export const emitAccesses = (
       entry.set(i32.add(state.bank.get, tlbIndex(address.get))),
       when(write, [
         entry.set(i32.add(entry.get, k(tlbBytes))),
-        state.stored.set(host.get),
         when(i32.eq(page, state.watchPage.get), ret(host.get)),
         code.set(i32.load16u(i32.shl(page, k(1)), layout.codeMap)),
         when(code.get, call(codeWritten, i32.sub(code.get, k(1)))),
@@ -146,35 +145,63 @@ export const emitAccesses = (
     ];
   });
 
-  /** Host address of byte `index` of an access that begins at `first` and ends at `last`. */
+  /** The same as `dataAddress`, but asks the TLB first: a misaligned access comes here although the page is known. */
+  const hostAddress = module.function('hostAddress', ['i64', 'i32'], 'i32', (locals) => {
+    const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
+    const entry = locals.local('i32');
+    return [
+      // `access.write` is 1: the write TLB lies behind the read TLB.
+      entry.set(i32.add(i32.add(state.bank.get, tlbIndex(address.get)), i32.mul(kind.get, k(tlbBytes)))),
+      when(
+        i64.eq(i64.load(entry.get), i64.and(address.get, tagMask)),
+        ret(i32.add(i32.wrap(address.get), i32.load(entry.get, 8))),
+      ),
+      call(dataAddress, address.get, kind.get),
+    ];
+  });
+
+  /** Host address of byte `index` of an access that begins at `first` and ends at `last`, on another page. */
   const split = (address: I64, index: I32, size: I32, first: I32, last: I32): I32 =>
     select(
       i32.ltU(i32.add(i32.and(i32.wrap(address), k(4095)), index), k(pageBytes)),
       i32.add(first, index),
       i32.sub(last, i32.sub(i32.sub(size, k(1)), index)),
     );
+  const lastByte = (address: I64, size: I32): I64 => i64.add(address, i64.extendU(i32.sub(size, k(1))));
+  const isMisaligned = (address: I64, size: I32): I32 => i32.and(i32.wrap(address), i32.sub(size, k(1)));
+  const crosses = (address: I64, size: I32): I32 =>
+    i32.gtU(i32.add(i32.and(i32.wrap(address), k(4095)), size), k(pageBytes));
+  const bus = (callee: Returns<'i32'>, size: I32): I32 =>
+    call(callee, i32.wrap(state.physical.get), i32.wrap(i64.shrU(state.physical.get, i64.const(32))), size);
+  const isWatched = (host: I32): I32 => i32.eq(i32.shrU(i32.sub(host, k(place.guestBase)), k(12)), state.watchPage.get);
 
   const loadSlow = module.function('loadSlow', ['i64', 'i32'], 'i64', (locals) => {
     const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
-    const [size, first, last, index] = [locals.local('i32'), locals.local('i32'), locals.local('i32'), locals.local('i32')]; // prettier-ignore
+    const [size, first] = [locals.local('i32'), locals.local('i32')];
+    const [last, index] = [locals.local('i32'), locals.local('i32')];
     const [value, shift] = [locals.local('i64'), locals.local('i64')];
     const [bytes, done] = [label('bytes'), label('done')];
-    const misaligned = i64.ne(i64.const(0), i64.and(address.get, i64.extendU(i32.sub(size.get, k(1)))));
+    const nothing = ret(i64.const(0));
+    const misaligned: Statement = [call(space.misaligned, address.get, k(access.read)), nothing];
     return [
       size.set(i32.shl(k(1), i32.and(kind.get, k(3)))),
-      first.set(call(dataAddress, address.get, k(access.read))),
-      when(fault, ret(i64.const(0))),
+      first.set(call(hostAddress, address.get, k(access.read))),
+      when(fault, nothing),
       block(
         done,
-        when(misaligned, [
-          when(first.get, [
-            last.set(call(dataAddress, i64.add(address.get, i64.extendU(i32.sub(size.get, k(1)))), k(access.read))),
-            when(fault, ret(i64.const(0))),
+        when(i32.eqz(first.get), [
+          when(isMisaligned(address.get, size.get), misaligned),
+          when(i32.eqz(bus(imports.busRead, size.get)), [
+            call(space.accessFault, address.get, k(access.read)),
+            nothing,
           ]),
-          when(i32.or(i32.eqz(first.get), i32.eqz(last.get)), [
-            call(space.misaligned, address.get, k(access.read)),
-            ret(i64.const(0)),
-          ]),
+          value.set(state.busValue.get),
+          br(done),
+        ]),
+        when(crosses(address.get, size.get), [
+          last.set(call(hostAddress, lastByte(address.get, size.get), k(access.read))),
+          when(fault, nothing),
+          when(i32.eqz(last.get), misaligned),
           value.set(i64.const(0)),
           index.set(size.get),
           loop(
@@ -190,37 +217,10 @@ export const emitAccesses = (
           ),
           br(done),
         ]),
-        when(
-          first.get,
-          // The low bytes count: reading 8 near the end of memory is kept inside by the size test.
-          value.set(
-            choose(
-              'i64',
-              i32.eq(size.get, k(8)),
-              i64.load(first.get),
-              choose(
-                'i64',
-                i32.eq(size.get, k(4)),
-                i64.load32u(first.get),
-                choose('i64', i32.eq(size.get, k(2)), i64.load16u(first.get), i64.load8u(first.get)),
-              ),
-            ),
-          ),
-          [
-            when(
-              i32.eqz(
-                call(
-                  imports.busRead,
-                  i32.wrap(state.physical.get),
-                  i32.wrap(i64.shrU(state.physical.get, i64.const(32))),
-                  size.get,
-                ),
-              ),
-              [call(space.accessFault, address.get, k(access.read)), ret(i64.const(0))],
-            ),
-            value.set(state.busValue.get),
-          ],
-        ),
+        when(i32.eq(size.get, k(8)), [value.set(i64.load(first.get)), br(done)]),
+        when(i32.eq(size.get, k(4)), [value.set(i64.load32u(first.get)), br(done)]),
+        when(i32.eq(size.get, k(2)), [value.set(i64.load16u(first.get)), br(done)]),
+        value.set(i64.load8u(first.get)),
       ),
       shift.set(i64.extendU(i32.sub(k(64), i32.shl(size.get, k(3))))),
       value.set(i64.shl(value.get, shift.get)),
@@ -230,56 +230,43 @@ export const emitAccesses = (
 
   const storeSlow = module.function('storeSlow', ['i64', 'i64', 'i32'], 'void', (locals) => {
     const [address, value, kind] = [locals.param('i64', 0), locals.param('i64', 1), locals.param('i32', 2)];
-    const [size, first, last, index] = [locals.local('i32'), locals.local('i32'), locals.local('i32'), locals.local('i32')]; // prettier-ignore
+    const [size, first] = [locals.local('i32'), locals.local('i32')];
+    const [last, index] = [locals.local('i32'), locals.local('i32')];
     const [bytes, done] = [label('bytes'), label('done')];
-    const misaligned = i64.ne(i64.const(0), i64.and(address.get, i64.extendU(i32.sub(size.get, k(1)))));
-    const watched = i32.eq(i32.shrU(i32.sub(state.stored.get, k(place.guestBase)), k(12)), state.watchPage.get);
+    const misaligned: Statement = [call(space.misaligned, address.get, k(access.write)), ret()];
     return [
       size.set(i32.shl(k(1), kind.get)),
-      first.set(call(dataAddress, address.get, k(access.write))),
+      first.set(call(hostAddress, address.get, k(access.write))),
       when(fault, ret()),
-      when(misaligned, [
-        when(first.get, [
-          last.set(call(dataAddress, i64.add(address.get, i64.extendU(i32.sub(size.get, k(1)))), k(access.write))),
-          when(fault, ret()),
-        ]),
-        when(i32.or(i32.eqz(first.get), i32.eqz(last.get)), [
-          call(space.misaligned, address.get, k(access.write)),
-          ret(),
-        ]),
-        loop(
-          bytes,
-          i64.store8(split(address.get, index.get, size.get, first.get, last.get), value.get),
-          value.set(i64.shrU(value.get, i64.const(8))),
-          index.set(i32.add(index.get, k(1))),
-          brIf(bytes, i32.ltU(index.get, size.get)),
-        ),
-        when(watched, call(imports.watched)),
-        ret(),
-      ]),
       when(i32.eqz(first.get), [
+        when(isMisaligned(address.get, size.get), misaligned),
         state.busValue.set(value.get),
-        when(
-          i32.eqz(
-            call(
-              imports.busWrite,
-              i32.wrap(state.physical.get),
-              i32.wrap(i64.shrU(state.physical.get, i64.const(32))),
-              size.get,
-            ),
-          ),
-          call(space.accessFault, address.get, k(access.write)),
-        ),
+        when(i32.eqz(bus(imports.busWrite, size.get)), call(space.accessFault, address.get, k(access.write))),
         ret(),
       ]),
+      last.set(first.get),
       block(
         done,
+        when(crosses(address.get, size.get), [
+          // Both pages are asked before a byte is stored.
+          last.set(call(hostAddress, lastByte(address.get, size.get), k(access.write))),
+          when(fault, ret()),
+          when(i32.eqz(last.get), misaligned),
+          loop(
+            bytes,
+            i64.store8(split(address.get, index.get, size.get, first.get, last.get), value.get),
+            value.set(i64.shrU(value.get, i64.const(8))),
+            index.set(i32.add(index.get, k(1))),
+            brIf(bytes, i32.ltU(index.get, size.get)),
+          ),
+          br(done),
+        ]),
         when(i32.eq(size.get, k(8)), [i64.store(first.get, value.get), br(done)]),
         when(i32.eq(size.get, k(4)), [i64.store32(first.get, value.get), br(done)]),
         when(i32.eq(size.get, k(2)), [i64.store16(first.get, value.get), br(done)]),
         i64.store8(first.get, value.get),
       ),
-      when(watched, call(imports.watched)),
+      when(i32.or(isWatched(first.get), isWatched(last.get)), call(imports.watched)),
     ];
   });
 

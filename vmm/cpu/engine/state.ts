@@ -25,13 +25,11 @@ export interface EngineState {
   readonly stop: Cell<'i32'>;
   /** Page of guest RAM whose stores are reported, or -1. */
   readonly watchPage: Cell<'i32'>;
-  /** Host address that the last store went to. */
-  readonly stored: Cell<'i32'>;
 }
 
 // prettier-ignore
 export const engineState = (arena: Arena): EngineState => ({
   left: arena.i32(), sliceEnd: arena.i64(), runEnd: arena.i64(), pc: arena.i64(), bank: arena.i32(),
   fetchBank: arena.i32(), pageIp: arena.i32(), pcPage: arena.i64(), fault: arena.i32(), physical: arena.i64(),
-  busValue: arena.i64(), stop: arena.i32(), watchPage: arena.i32(), stored: arena.i32(),
+  busValue: arena.i64(), stop: arena.i32(), watchPage: arena.i32(),
 });
