@@ -8,6 +8,7 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import type { IrqLine } from '#vmm/base/ports';
+import { DelayTimers } from './delay-timers.ts';
 import { CTRL_EXT, EIAC, ICR, IVAR, at } from './registers.ts';
 import type { HookTable } from './register-file.ts';
 import { bump } from './statistics.ts';
@@ -15,8 +16,6 @@ import { bump } from './statistics.ts';
 export const vectorCount = 5;
 /** Units of ITR and EITR (§10.2.4.2). */
 const throttleNs = 256;
-/** Units of RDTR, RADV, TIDV and TADV (§10.2.5.11). */
-const delayNs = 1024;
 
 /** Causes that the OTHER vector stands for (§7.4.1.1). */
 const otherCauses = ICR.LSC | ICR.RXO | ICR.MDAC | ICR.SRPD | ICR.ACK | ICR.MNG;
@@ -54,14 +53,17 @@ export class Interrupts {
   readonly #expire: (() => void)[] = [];
   /** Causes held back by the delay timers (classic mode only). */
   #delayed = 0;
-  #packetTimer: Scheduled | undefined;
-  #absoluteTimer: Scheduled | undefined;
+  readonly #receiveTimers: DelayTimers;
+  readonly #transmitTimers: DelayTimers;
 
   constructor(device: string, words: Uint32Array, clock: Clock, trace: Trace) {
     this.#device = device;
     this.#words = words;
     this.#clock = clock;
     this.#trace = trace;
+    const release = (): void => this.cause(0);
+    this.#receiveTimers = new DelayTimers(words, clock, at.ICRXPTC, at.ICRXATC, release);
+    this.#transmitTimers = new DelayTimers(words, clock, at.ICTXPTC, at.ICTXATC, release);
     for (let vector = 0; vector < vectorCount; vector++) {
       this.#timers.push(undefined);
       this.#expire.push(() => this.#expired(vector));
@@ -129,35 +131,25 @@ export class Interrupts {
   receiveCause(bits: number): void {
     const delay = this.#words[at.RDTR]! & 0xffff;
     if (delay === 0 || this.#msix) return this.cause(bits);
-    this.#hold(bits, delay, this.#words[at.RADV]!);
+    this.#delayed |= bits;
+    this.#receiveTimers.hold(delay, this.#words[at.RADV]!);
   }
 
   /** A transmit event; `delayed` is the descriptors' IDE, which puts TIDV and TADV to work (not with MSI-X). */
   transmitCause(bits: number, delayed: boolean): void {
     const delay = this.#words[at.TIDV]! & 0xffff;
     if (!delayed || delay === 0 || this.#msix) return this.cause(bits);
-    this.#hold(bits, delay, this.#words[at.TADV]!);
+    this.#delayed |= bits;
+    this.#transmitTimers.hold(delay, this.#words[at.TADV]!);
   }
 
   get #msix(): boolean {
     return (this.#words[at.IVAR]! & anyValid) !== 0;
   }
 
-  #hold(bits: number, delay: number, absolute: number): void {
-    this.#delayed |= bits;
-    this.#packetTimer?.cancel();
-    this.#packetTimer = this.#clock.schedule(delay * delayNs, this.#release);
-    if (absolute !== 0 && !this.#absoluteTimer)
-      this.#absoluteTimer = this.#clock.schedule(absolute * delayNs, this.#release);
-  }
-
-  readonly #release = (): void => this.cause(0);
-
   #stopDelays(): void {
-    this.#packetTimer?.cancel();
-    this.#absoluteTimer?.cancel();
-    this.#packetTimer = undefined;
-    this.#absoluteTimer = undefined;
+    this.#receiveTimers.stop();
+    this.#transmitTimers.stop();
   }
 
   /** Flush partial descriptor block: the held causes at once (§10.2.5.11). */

@@ -174,6 +174,7 @@ export const MRQC = masks(mrqc);
 export const RAH = masks(rah);
 export const TCTL = masks(tctl);
 export const TARC = masks(tarc);
+export const TXDCTL = masks(txdctl);
 export const SWSM = masks(swsm);
 export const QUEUE_PASID = masks(queuePasid);
 
@@ -223,6 +224,8 @@ export const registers = {
   IAM: row(plain, { offset: 0x00e0 }),
   IVAR: row(ivar, { offset: 0x00e4 }),
   EITR: row(interval, { offset: 0x00e8, count: 5, stride: 4 }),
+  // Not of this part, but Linux's driver reads it of every part.
+  LPIC: row(plain, { offset: 0x00fc }),
   RCTL: row(rctl, { offset: 0x0100 }),
   FCTTV: row(low(16), { offset: 0x0170 }),
   TCTL: row(tctl, { offset: 0x0400 }),

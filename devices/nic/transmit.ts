@@ -13,7 +13,7 @@ import { TXD, descriptorBytes, statusDone, txStatusOffset } from './descriptors.
 import { type Dma, locate } from './dma.ts';
 import type { Interrupts } from './interrupts.ts';
 import { Offload, insertChecksums, insertLegacyChecksum } from './offload.ts';
-import { CTRL, ICR, TARC, TCTL, at, queueStride } from './registers.ts';
+import { CTRL, ICR, TARC, TCTL, TXDCTL, at, queueStride } from './registers.ts';
 import type { HookTable } from './register-file.ts';
 import { bump } from './statistics.ts';
 
@@ -220,7 +220,17 @@ export class Transmitter {
     words[at.TDH + offset] = now === size ? 0 : now;
     let causes = 0;
     if (first >= 0) causes |= ICR.TXDW | (q === 0 ? ICR.TXQ0 : ICR.TXQ1);
-    if (words[at.TDH + offset] === words[at.TDT + offset]) causes |= ICR.TXQE;
+    const left = (tail - words[at.TDH + offset]! + size) % size;
+    if (left === 0) {
+      causes |= ICR.TXQE;
+      bump(words, at.ICTXQEC);
+    }
+    // LWTHRESH counts in eights (§10.2.6.10); the cause comes when the ring falls below it.
+    const low = ((words[at.TXDCTL + offset]! & TXDCTL.LWTHRESH) >>> 25) * 8;
+    if (left < low && left + used >= low) {
+      causes |= ICR.TXD_LOW;
+      bump(words, at.ICTXQMTC);
+    }
     if (causes !== 0) this.#interrupts.transmitCause(causes, delayed);
     return true;
   }

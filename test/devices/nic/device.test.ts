@@ -364,6 +364,39 @@ describe('interrupts', () => {
     expect(b.on.vectors[0]!.raised).toBe(2);
   });
 
+  test('TIDV holds transmit interrupts back where descriptors ask for it', () => {
+    const { clock, a } = pair();
+    a.on.write(0xe4, 0);
+    a.on.write(0xd0, 1);
+    a.on.write(0x3820, 10);
+    const buffer = BigInt(txPlace(0).buffers);
+    a.descriptor(0, buffer, 100 | (0xab << 24) | (1 << 20), 0);
+    a.doorbell();
+    clock.advance(10_000);
+    expect(a.on.vectors[0]!.raised).toBe(0);
+    clock.advance(1000);
+    expect(a.on.vectors[0]!.raised).toBe(1);
+    expect([a.on.read(0x410c), a.on.read(0x4110), a.on.read(0x4118)]).toEqual([1, 0, 1]);
+    a.descriptor(0, buffer, 100 | (0x2b << 24) | (1 << 20), 0);
+    a.on.read(0xc0);
+    a.doorbell();
+    clock.advance(1000);
+    expect(a.on.vectors[0]!.raised).toBe(2);
+  });
+
+  test('TXD_LOW when the ring falls below its threshold', () => {
+    const { clock, a, b } = pair();
+    a.on.write(0x3828, 1 << 25);
+    for (let i = 0; i < 40; i++) a.queue(frame(b.on.mac, a.on.mac, 100, i));
+    a.doorbell();
+    clock.advance(1000);
+    expect(a.on.read(0x3810)).toBe(32);
+    expect(a.on.read(0xc8) & (1 << 15)).toBe(0);
+    clock.advance(100_000);
+    expect(a.on.read(0xc8) & (1 << 15)).toBe(1 << 15);
+    expect(a.on.read(0x411c)).toBe(1);
+  });
+
   test('RDTR holds receive interrupts back, RADV bounds the wait', () => {
     const { clock, a, b } = pair();
     b.on.write(0xe4, 0);
@@ -376,6 +409,7 @@ describe('interrupts', () => {
       clock.advance(10_000);
       expect(b.on.vectors[0]!.raised).toBe(i * 10_000 < 40 * 1024 - 10_000 ? 0 : 1);
     }
+    expect([b.on.read(0x4104), b.on.read(0x4108)]).toEqual([0, 1]);
   });
 });
 
