@@ -265,6 +265,11 @@ export interface IommuCore {
    * nested domain. If there is none, the core answers at once with `pageResponse` INVALID (and nothing is queued).
    */
   reportFault(device: IommuDevice, request: PageRequest): void;
+  /**
+   * `iopf_queue_discard_partial`: page requests were lost, perhaps the last one of a group. What is kept of unfinished
+   * groups of this device is forgotten; the hardware has answered them, or will.
+   */
+  discardPartial(device: IommuDevice): void;
 }
 
 export interface IommuDriver {

@@ -102,6 +102,10 @@ export class Kernel implements IommufdHost {
           invariant(physical, 'a page request of a device that was never probed');
           reportPageRequest(physical, request);
         },
+        discardPartial: (device) => {
+          const physical = this.#devices.get(device);
+          if (physical) physical.partial = [];
+        },
       });
     }
     const iommu = driver.probeDevice(host);

@@ -16,6 +16,8 @@ export const extensionUapi = {
   IOMMU_VIOMMU_INVALIDATE_DATA_RISCV: 0x8000_0001,
   /** iommu_veventq_alloc.type: events of struct iommu_vevent_riscv. */
   IOMMU_VEVENTQ_TYPE_RISCV: 0x8000_0001,
+  /** iommu_veventq_alloc.type: events of struct iommu_vevent_riscv_invalidation. */
+  IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION: 0x8000_0002,
   /** iommu_hw_info.out_data_type: struct iommu_hw_info_riscv. */
   IOMMU_HW_INFO_TYPE_RISCV: 0x8000_0001,
   /** iommu_hw_info_riscv.flags. */
@@ -37,8 +39,9 @@ export const iommu_hwpt_riscv = struct('iommu_hwpt_riscv', {
 });
 
 /**
- * Deviation: one raw command of the guest's command queue (RISC-V IOMMU §4.1): IOTINVAL.VMA, IODIR.INVAL_DDT/_PDT,
- * ATS.INVAL, ATS.PRGR. Device ids in it are virtual ids; GSCID fields are ignored.
+ * Deviation: one raw command of the guest's command queue (RISC-V IOMMU §4.1): IOTINVAL.VMA, IODIR.INVAL_PDT and
+ * ATS.INVAL. Device ids in it are virtual ids; GSCID fields are ignored. An ATS.INVAL is done when its event says so
+ * (struct iommu_vevent_riscv_invalidation), everything else when the call returns.
  */
 export const iommu_viommu_riscv_invalidate = struct('iommu_viommu_riscv_invalidate', { 'cmd[0]': u64, 'cmd[1]': u64 });
 
@@ -48,6 +51,18 @@ export const iommu_vevent_riscv = struct('iommu_vevent_riscv', {
   'record[1]': u64,
   'record[2]': u64,
   'record[3]': u64,
+});
+
+/**
+ * Deviation: an ATS.INVAL of IOMMU_HWPT_INVALIDATE has ended: the command as user space gave it, and how. Devices may
+ * take long; no other invalidation waits for them.
+ */
+export const iommu_vevent_riscv_invalidation = struct('iommu_vevent_riscv_invalidation', {
+  'cmd[0]': u64,
+  'cmd[1]': u64,
+  /** 0: the device has completed it; 1: it did not in time. */
+  status: u32,
+  __reserved: u32,
 });
 
 /** Deviation: what the physical RISC-V IOMMU can do (§6.3 capabilities, §6.4 fctl). */

@@ -5,8 +5,9 @@ import type { HostMemory } from '#vmm/base/memory';
 import { rid, type Rid } from '#vmm/base/address';
 import { RiscvIommuDriver } from '#iommufd/kernel/drivers/riscv/driver';
 import { Kernel } from '#iommufd/kernel/kernel';
+import { DeviceLink } from '#iommufd/host/riscv/device-link';
 import { RiscvIommu } from '#iommufd/host/riscv/iommu';
-import type { RiscvPort } from '#iommufd/host/riscv/port';
+import { RiscvTransactionPort } from '#iommufd/host/riscv/transaction-port';
 import { capabilities } from '#iommufd/arch/riscv/registers';
 import type { PlacedFunction } from './devices.ts';
 
@@ -47,12 +48,15 @@ export interface HostDevice {
   readonly hostRid: Rid;
   readonly vfioName: string;
   /** Its way to memory. */
-  readonly port: RiscvPort;
+  readonly port: RiscvTransactionPort;
 }
 
 /** The host: silicon, and the kernel with its IOMMU driver, as the VMM process finds them. */
 export interface HostSide {
   readonly silicon: RiscvIommu;
+  /** Between the silicon and the devices: ATS and PRI messages. */
+  readonly link: DeviceLink;
+  readonly driver: RiscvIommuDriver;
   readonly kernel: Kernel;
   readonly devices: readonly HostDevice[];
 }
@@ -64,18 +68,22 @@ export const buildHost = (
   trace: Trace,
 ): HostSide => {
   let driver: RiscvIommuDriver | undefined = undefined;
+  const link = new DeviceLink({ after: (ns, run) => clock.schedule(ns, run), trace });
   const silicon = new RiscvIommu({
     host: memory,
     capabilities: siliconCapabilities,
+    devices: link,
     // Wires are read only once the driver enables interrupts, so it is there by then.
     wire: (vector: number, level: boolean) => driver?.interrupt(vector, level),
     trace,
     unit: 'host',
   });
+  link.silicon = silicon;
   const made = new RiscvIommuDriver({
     registers: silicon.registers,
     memory,
     defer: (work) => void clock.schedule(interruptNs, work),
+    invalidations: link,
     trace,
   });
   driver = made;
@@ -83,20 +91,21 @@ export const buildHost = (
   const devices = functions.map((placed, i) => {
     const hostRid = rid((hostBus << 8) | (i << 3));
     const vfioName = `vfio${i}`;
+    const { ats, pri, pasid } = placed.function;
     const rc = kernel.registerDevice({
       name: placed.id,
       vfioName,
       rid: hostRid,
       iommu: made,
-      ats: false,
-      pri: false,
-      pasidBits: 0,
-      pasidExec: false,
-      pasidPriv: false,
+      ats: ats !== undefined,
+      pri: pri !== undefined,
+      pasidBits: pasid?.bits ?? 0,
+      pasidExec: pasid?.execute === true,
+      pasidPriv: pasid?.privileged === true,
       reset: () => placed.function.reset(),
     });
     invariant(rc === 0, `the host kernel refused ${placed.id}: errno ${rc}`);
-    return { placed, hostRid, vfioName, port: silicon.port(hostRid) };
+    return { placed, hostRid, vfioName, port: new RiscvTransactionPort(silicon, memory, hostRid, link) };
   });
-  return { silicon, kernel, devices };
+  return { silicon, link, driver: made, kernel, devices };
 };

@@ -2,13 +2,15 @@ import { errno } from '#vmm/base/errno';
 import { quiet, type Trace } from '#vmm/base/events';
 import type { HostMemory } from '#vmm/base/memory';
 import { type MmioDevice, noPasid } from '#vmm/base/ports';
-import { faultRecord } from '#iommufd/arch/riscv/faults';
+import { faultRecord, pageRequestPayload, pageRequestRecord, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults'; // prettier-ignore
+import type { Operands } from '#iommufd/arch/riscv/commands';
 import type { Capabilities } from '#iommufd/arch/riscv/registers';
 import { encodeDeviceContext, dcTc } from '#iommufd/arch/riscv/tables';
-import type { DeviceCapabilities, Domain, Errno, HostDevice, IommuCore, IommuDevice, IommuDriver, NestedDomain, PagingDomain, ReservedRegion, UserData, Viommu, ViommuCore } from '#iommufd/kernel/iommu-ops'; // prettier-ignore
+import { type DeviceCapabilities, type Domain, type Errno, type HostDevice, type IommuCore, type IommuDevice, type IommuDriver, type NestedDomain, pageResponse, type PagingDomain, type ReservedRegion, type UserData, type Viommu, type ViommuCore } from '#iommufd/kernel/iommu-ops'; // prettier-ignore
 import { extensionUapi, iommu_hw_info_riscv } from '#iommufd/uapi/extensions';
 import { iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
-import { Hardware } from './hardware.ts';
+import { Hardware, type QueueReader } from './hardware.ts';
+import { type InvalidationEnd, type InvalidationMonitor, Invalidations } from './invalidations.ts';
 import { allocNested, RiscvNested } from './nested.ts';
 import { RiscvPaging } from './paging.ts';
 import { RiscvViommu } from './viommu.ts';
@@ -17,6 +19,8 @@ import { RiscvViommu } from './viommu.ts';
 export interface RiscvDevice extends IommuDevice {
   /** Set while a vDEVICE names the device: whose faults they are. */
   viommu: RiscvViommu | undefined;
+  /** The nesting parent under its context while the context has EN_ATS. */
+  atsParent: RiscvPaging | undefined;
 }
 
 export interface RiscvIommuDriverOptions {
@@ -25,8 +29,20 @@ export interface RiscvIommuDriverOptions {
   readonly memory: HostMemory;
   /** Runs work later, as an interrupt handler's thread would; never synchronously. */
   readonly defer: (work: () => void) => void;
+  /** How invalidations of devices ended; without it no device is allowed ATS. */
+  readonly invalidations?: InvalidationMonitor;
   readonly trace?: Trace;
 }
+
+const { success, invalidRequest, responseFailure } = pageResponseCode;
+const responseCodes: Readonly<Record<number, number>> = {
+  [pageResponse.success]: success,
+  [pageResponse.invalid]: invalidRequest,
+};
+/** PAYLOAD of an ATS.INVAL for everything: S, and every address bit but the highest (PCI Express Base 6.0 §10.2.3.2). */
+const wholeSpace = 0x7fff_ffff_ffff_f800n;
+/** Global Invalidate (§10.3.8): whatever the PASID. */
+const everyPasid = 1n;
 
 /**
  * The host kernel's driver of a RISC-V IOMMU. Upstream's (Linux 7.2) attaches paging domains only.
@@ -40,30 +56,78 @@ export class RiscvIommuDriver implements IommuDriver {
   readonly features: Capabilities;
   /** Flags of IOMMU_HWPT_ALLOC that a nested domain takes. */
   readonly nestedFlags = uapi.IOMMU_HWPT_FAULT_ID_VALID | uapi.IOMMU_HWPT_ALLOC_PASID;
-  readonly #defer: (work: () => void) => void;
+  readonly defer: (work: () => void) => void;
   readonly #trace: Trace;
   readonly #devices = new Map<number, RiscvDevice>();
   readonly #groups = new Set<number>();
+  readonly #invalidations: Invalidations | undefined;
+  #core: IommuCore | undefined;
   #drainDue = false;
+  readonly #reader: QueueReader = {
+    fault: (record) => this.#report(record),
+    pageRequest: (head, payload) => this.#reportPageRequest(head, payload),
+    pageRequestsLost: () => this.#pageRequestsLost(),
+  };
 
-  constructor({ registers, memory, defer, trace = quiet }: RiscvIommuDriverOptions) {
+  constructor({ registers, memory, defer, invalidations, trace = quiet }: RiscvIommuDriverOptions) {
     this.memory = memory;
-    this.#defer = defer;
+    this.defer = defer;
     this.#trace = trace;
     this.hardware = new Hardware(registers, memory);
     this.features = this.hardware.features;
+    if (invalidations && this.features.ATS && this.features.T2GPA)
+      this.#invalidations = new Invalidations(this.hardware, invalidations, defer);
   }
 
-  start(_core: IommuCore): void {}
+  start(core: IommuCore): void {
+    this.#core = core;
+  }
 
   /** A wire of the silicon changed. Every cause shares vector 0 (icvec stays at reset). */
   interrupt(_vector: number, isHigh: boolean): void {
-    if (!isHigh || this.#drainDue) return;
+    if (isHigh) this.#scheduleDrain();
+  }
+
+  #scheduleDrain(): void {
+    if (this.#drainDue) return;
     this.#drainDue = true;
-    this.#defer(() => {
+    this.defer(() => {
       this.#drainDue = false;
-      this.hardware.drainFaults((record) => this.#report(record));
+      if (!this.hardware.drain(this.#reader)) this.#scheduleDrain();
     });
+  }
+
+  #reportPageRequest(head: bigint, payload: bigint): void {
+    const { PID, PV, PRIV, EXEC, DID } = pageRequestRecord.decode(head);
+    const { R, W, L, PRGI, address } = pageRequestPayload.decode(payload);
+    const device = this.#devices.get(Number(DID));
+    // A Stop Marker asks for nothing and nobody answers it; the uAPI has no place for one.
+    const isMarker = !R && !W && L === 1n;
+    if (this.#trace.on)
+      this.#trace.emit('host.page-request', {
+        rid: Number(DID),
+        pasid: PV ? Number(PID) : noPasid,
+        address: address << 12n,
+        group: Number(PRGI),
+        last: Number(L),
+        marker: isMarker ? 1 : 0,
+      });
+    if (!device || isMarker) return;
+    const byte = address << 12n;
+    this.#core?.reportFault(device, {
+      pasid: PV ? Number(PID) : noPasid,
+      addressHi: Number(byte >> 32n),
+      addressLo: Number(byte & 0xffff_ffffn),
+      perm: Number(R | (W << 1n) | (EXEC << 2n) | (PRIV << 3n)),
+      grpid: Number(PRGI),
+      last: L === 1n,
+    });
+  }
+
+  /** What is left of groups whose last request may be among the lost ones would never be finished. */
+  #pageRequestsLost(): void {
+    if (this.#trace.on) this.#trace.emit('host.page-requests-lost', {});
+    for (const device of this.#devices.values()) this.#core?.discardPartial(device);
   }
 
   #report(record: Uint8Array): void {
@@ -83,13 +147,23 @@ export class RiscvIommuDriver implements IommuDriver {
     if (this.#devices.has(host.rid)) return errno.ENODEV;
     const processIdBits = this.features.PD20 ? 20 : this.features.PD17 ? 17 : this.features.PD8 ? 8 : 0;
     const bits = Math.min(processIdBits, host.pasidBits);
-    const device: RiscvDevice = { host, maxPasids: bits === 0 ? 0 : 2 ** bits, viommu: undefined };
+    const device: RiscvDevice = {
+      host,
+      maxPasids: bits === 0 ? 0 : 2 ** bits,
+      viommu: undefined,
+      atsParent: undefined,
+    };
     this.#devices.set(host.rid, device);
     return device;
   }
 
+  /** The silicon and the device can do ATS, and translated addresses can be made to pass stage 2. */
+  hasAts(device: IommuDevice): boolean {
+    return this.#invalidations !== undefined && device.host.ats;
+  }
+
   capabilities(device: IommuDevice): DeviceCapabilities {
-    return { cacheCoherency: true, dirtyTracking: false, ats: this.features.ATS === 1 && device.host.ats };
+    return { cacheCoherency: true, dirtyTracking: false, ats: this.hasAts(device) };
   }
 
   hwInfo(_device: IommuDevice, type: number): { readonly type: number; readonly bytes: Uint8Array } | Errno {
@@ -129,24 +203,66 @@ export class RiscvIommuDriver implements IommuDriver {
     // A PASID's domain would need a process directory of the kernel's own; a guest brings its own with nesting.
     if (pasid !== noPasid) return errno.EOPNOTSUPP;
     if (domain && domain.driver !== this) return errno.EINVAL;
-    const words = domain ? this.#contextWords(domain) : undefined;
+    const words = domain ? this.#contextWords(device, domain) : undefined;
     if (!this.hardware.setDeviceContext(device.host.rid, words)) return errno.ENOMEM;
+    const probed = device as RiscvDevice;
+    const hadAts = probed.atsParent !== undefined;
+    const hasAts = domain instanceof RiscvNested && dcTc.get(words![0]!, 'EN_ATS') === 1n;
+    probed.atsParent = hasAts ? domain.parent : undefined;
     // §6.3, changing a device context: forget what was cached under the old one.
     const stage2 = old instanceof RiscvNested ? old.parent : old instanceof RiscvPaging ? old : undefined;
     if (stage2) {
       this.hardware.command('IOTINVAL.VMA', { GV: 1n, GSCID: BigInt(stage2.gscid) });
       this.hardware.fence();
     }
+    if (hadAts) this.#invalidateAll(probed);
     return 0;
   }
 
-  #contextWords(domain: Domain): readonly bigint[] {
+  /** One ATS.INVAL, host's RID and all; refused nowhere, since only devices with ATS get this far. */
+  invalidateDevice(operands: Partial<Operands>, end: InvalidationEnd): void {
+    this.#invalidations?.send(operands, end);
+  }
+
+  /** Stage 2 changed: nothing that devices remember of it is right any more. */
+  invalidateDevices(parent: RiscvPaging): void {
+    for (const device of this.#devices.values()) if (device.atsParent === parent) this.#invalidateAll(device);
+  }
+
+  /** The kernel does not know which PASIDs a guest's device uses: all at once, and requests without one. */
+  #invalidateAll({ host }: RiscvDevice): void {
+    const RID = BigInt(host.rid);
+    this.#invalidations?.send({ RID, PAYLOAD: wholeSpace });
+    if (host.pasidBits > 0) this.#invalidations?.send({ RID, PV: 1n, PID: 0n, PAYLOAD: wholeSpace | everyPasid });
+  }
+
+  /** ATS invalidations that devices have not completed, for leak checks. */
+  get deviceInvalidations(): number {
+    return this.#invalidations?.count ?? 0;
+  }
+
+  /**
+   * The guest's tc with what the host decides of it. ATS only with T2GPA (§2.1.3.1): the device is then given
+   * guest-physical addresses, and each that it comes back with passes stage 2, so that a forged one reaches nothing
+   * beyond the VM. PRI only where page requests have somewhere to go.
+   */
+  #translationControl(device: IommuDevice, { guest, faultCapable }: RiscvNested): bigint {
+    const { EN_ATS, EN_PRI, PRPR } = dcTc.decode(guest.tc);
+    let tc = guest.tc & ~(dcTc.mask('EN_ATS') | dcTc.mask('EN_PRI') | dcTc.mask('PRPR'));
+    if (!EN_ATS || !this.hasAts(device)) return tc;
+    tc |= dcTc.mask('EN_ATS') | dcTc.mask('T2GPA');
+    if (!EN_PRI || !faultCapable || !device.host.pri) return tc;
+    return tc | dcTc.mask('EN_PRI') | (PRPR ? dcTc.mask('PRPR') : 0n);
+  }
+
+  #contextWords(device: IommuDevice, domain: Domain): readonly bigint[] {
     const isExtended = this.features.MSI_FLAT === 1;
     if (domain instanceof RiscvPaging)
       return encodeDeviceContext({ tc: { V: 1n } as never, iohgatp: domain.iohgatp }, isExtended);
-    const { parent, guest } = domain as RiscvNested;
+    const nested = domain as RiscvNested;
+    const { parent, guest } = nested;
     const words = encodeDeviceContext({ iohgatp: parent.iohgatp }, isExtended);
-    words[0] = guest.tc | dcTc.mask('V');
+    words[0] = this.#translationControl(device, nested) | dcTc.mask('V');
     words[2] = guest.ta;
     words[3] = guest.fsc;
     if (isExtended) words.splice(4, 3, guest.msiptp, guest.msi_addr_mask, guest.msi_addr_pattern);
@@ -155,11 +271,12 @@ export class RiscvIommuDriver implements IommuDriver {
 
   /** Page request group response towards the device (§3.1.4, ATS.PRGR). */
   pageResponse(device: IommuDevice, pasid: number, grpid: number, code: number): void {
-    const pcieCode = code === 0 ? 0n : code === 1 ? 1n : 15n;
+    const destination = BigInt(device.host.rid);
+    const pcieCode = BigInt(responseCodes[code] ?? responseFailure);
     this.hardware.command('ATS.PRGR', {
       ...(pasid === noPasid ? {} : { PV: 1n, PID: BigInt(pasid) }),
-      RID: BigInt(device.host.rid),
-      PAYLOAD: (BigInt(device.host.rid) << 48n) | (pcieCode << 44n) | (BigInt(grpid) << 32n),
+      RID: destination,
+      PAYLOAD: pageResponsePayload.encode({ PRGI: BigInt(grpid), code: pcieCode, destination }),
     });
   }
 

@@ -4,7 +4,7 @@ import type { HostMemory } from '#vmm/base/memory';
 import type { MmioDevice } from '#vmm/base/ports';
 import { type CommandName, encodeCommand } from '#iommufd/arch/riscv/commands';
 import type { Operands } from '#iommufd/arch/riscv/commands';
-import { faultRecordBytes } from '#iommufd/arch/riscv/faults';
+import { faultRecordBytes, pageRequestRecordBytes } from '#iommufd/arch/riscv/faults';
 import * as registers from '#iommufd/arch/riscv/registers';
 import { ddi, deviceContextBytes, directoryEntry, encodeDirectoryEntry } from '#iommufd/arch/riscv/tables';
 
@@ -13,9 +13,21 @@ const queuePages = 4;
 const commandBytes = 16;
 const commands = (queuePages * pageBytes) / commandBytes;
 const faults = (queuePages * pageBytes) / faultRecordBytes;
+const pageRequests = (queuePages * pageBytes) / pageRequestRecordBytes;
+/** Times that `drain` looks again before it leaves the rest for later. */
+const mostTurns = 8;
+
+/** What `drain` finds; each gets a copy of the record. */
+export interface QueueReader {
+  fault(record: Uint8Array): void;
+  /** The two doublewords of a page-request record. */
+  pageRequest(head: bigint, payload: bigint): void;
+  /** Page requests were lost, and answered by the silicon (§2.7). */
+  pageRequestsLost(): void;
+}
 
 /**
- * The driver's grip on the silicon: register page, 3-level device directory, command and fault queue, all in pages of
+ * The driver's grip on the silicon: register page, 3-level device directory, and the three queues, all in pages of
  * the host kernel's pool (RISC-V IOMMU v1.0.1 §6.2, initialization).
  */
 export class Hardware {
@@ -28,8 +40,13 @@ export class Hardware {
   readonly #directory: Hpa;
   readonly #commandQueue: Hpa;
   readonly #faultQueue: Hpa;
+  /** Undefined without ATS. */
+  readonly #pageRequestQueue: Hpa | undefined;
   #commandTail = 0;
   #faultHead = 0;
+  #pageRequestHead = 0;
+  /** ATS.INVAL commands that devices have not completed: a fence would keep the silicon from fetching anything else. */
+  deviceInvalidations = 0;
 
   constructor(page: MmioDevice, memory: HostMemory) {
     this.#registers = page;
@@ -49,6 +66,11 @@ export class Hardware {
     this.#write(offsets.cqcsr, 4, registers.cqcsr.encode({ cqen: 1n, cie: 1n }));
     this.#write(offsets.fqb, 8, base(this.#faultQueue, faults));
     this.#write(offsets.fqcsr, 4, registers.fqcsr.encode({ fqen: 1n, fie: 1n }));
+    this.#pageRequestQueue = this.features.ATS ? this.#page(queuePages) : undefined;
+    if (this.#pageRequestQueue !== undefined) {
+      this.#write(offsets.pqb, 8, base(this.#pageRequestQueue, pageRequests));
+      this.#write(offsets.pqcsr, 4, registers.pqcsr.encode({ pqen: 1n, pie: 1n }));
+    }
     const root = BigInt(this.#directory / pageBytes);
     this.#write(offsets.ddtp, 8, registers.ddtp.encode({ iommu_mode: BigInt(registers.ddtpMode['3LVL']), PPN: root }));
     this.command('IODIR.INVAL_DDT');
@@ -80,16 +102,26 @@ export class Hardware {
     this.#memory.view.setBigUint64(at + 8, high, true);
     this.#commandTail = (this.#commandTail + 1) % commands;
     this.#write(offsets.cqt, 4, BigInt(this.#commandTail));
-    const status = BigInt(this.#registers.read(offsets.cqcsr, 4));
+    let status = BigInt(this.#registers.read(offsets.cqcsr, 4));
+    if (registers.cqcsr.get(status, 'cmd_to')) {
+      // A device did not complete an invalidation: whoever asked for it is told, the queue goes on (§3.1.4).
+      this.#write(offsets.cqcsr, 4, registers.cqcsr.encode({ cqen: 1n, cie: 1n, cmd_to: 1n }));
+      this.#write(offsets.ipsr, 4, registers.ipsr.encode({ cip: 1n }));
+      status = BigInt(this.#registers.read(offsets.cqcsr, 4));
+    }
     invariant(
       Number(this.#registers.read(offsets.cqh, 4)) === this.#commandTail,
       `the host IOMMU stopped at a command of its driver: ${registers.cqcsr.describe(status)}`,
     );
   }
 
-  /** Everything before it has taken effect when this returns (§3.1.2). */
+  /**
+   * Everything before it has taken effect when this returns (§3.1.2), but ATS.INVAL.
+   * Deviation: while a device has an invalidation to complete there is no fence, which would wait for it; this silicon
+   * has executed every other command once it was fetched.
+   */
   fence(): void {
-    this.command('IOFENCE.C', { PR: 1n, PW: 1n });
+    if (this.deviceInvalidations === 0) this.command('IOFENCE.C', { PR: 1n, PW: 1n });
   }
 
   /** Writes a device's context and makes the silicon forget the old one; undefined = V=0. False: no table page left. */
@@ -127,19 +159,52 @@ export class Hardware {
     return table + deviceContextBytes(extended) * ddi(deviceId, 0, extended);
   }
 
-  /** Takes every record out of the fault queue; `each` gets a copy of its 32 bytes. */
-  drainFaults(each: (record: Uint8Array) => void): void {
-    this.#write(offsets.ipsr, 4, registers.ipsr.encode({ fip: 1n }));
+  /**
+   * Takes every record out of the fault and page-request queues. False: so much came meanwhile that there is more, to be
+   * taken later.
+   */
+  drain(reader: QueueReader): boolean {
+    for (let turn = 0; turn < mostTurns; turn++) {
+      // First, so that what comes from now on raises the wire anew.
+      this.#write(offsets.ipsr, 4, registers.ipsr.encode({ cip: 1n, fip: 1n, pip: 1n }));
+      const found = this.#drainFaults(reader) + this.#drainPageRequests(reader);
+      if (found === 0) return true;
+    }
+    return false;
+  }
+
+  #drainFaults(reader: QueueReader): number {
+    let found = 0;
     const tail = Number(this.#registers.read(offsets.fqt, 4));
-    while (this.#faultHead !== tail) {
+    for (; this.#faultHead !== tail; found++) {
       const at = this.#faultQueue + this.#faultHead * faultRecordBytes;
-      each(this.#memory.bytes.slice(at, at + faultRecordBytes));
       this.#faultHead = (this.#faultHead + 1) % faults;
+      reader.fault(this.#memory.bytes.slice(at, at + faultRecordBytes));
     }
     this.#write(offsets.fqh, 4, BigInt(this.#faultHead));
     // An overflow stopped recording; there is room again (§5.16).
     const status = BigInt(this.#registers.read(offsets.fqcsr, 4));
-    if (registers.fqcsr.get(status, 'fqof') || registers.fqcsr.get(status, 'fqmf'))
-      this.#write(offsets.fqcsr, 4, registers.fqcsr.encode({ fqen: 1n, fie: 1n, fqof: 1n, fqmf: 1n }));
+    if (!registers.fqcsr.get(status, 'fqof') && !registers.fqcsr.get(status, 'fqmf')) return found;
+    this.#write(offsets.fqcsr, 4, registers.fqcsr.encode({ fqen: 1n, fie: 1n, fqof: 1n, fqmf: 1n }));
+    return found + 1;
+  }
+
+  #drainPageRequests(reader: QueueReader): number {
+    const queue = this.#pageRequestQueue;
+    if (queue === undefined) return 0;
+    const { view } = this.#memory;
+    let found = 0;
+    const tail = Number(this.#registers.read(offsets.pqt, 4));
+    for (; this.#pageRequestHead !== tail; found++) {
+      const at = queue + this.#pageRequestHead * pageRequestRecordBytes;
+      this.#pageRequestHead = (this.#pageRequestHead + 1) % pageRequests;
+      reader.pageRequest(view.getBigUint64(at, true), view.getBigUint64(at + 8, true));
+    }
+    this.#write(offsets.pqh, 4, BigInt(this.#pageRequestHead));
+    const status = BigInt(this.#registers.read(offsets.pqcsr, 4));
+    if (!registers.pqcsr.get(status, 'pqof') && !registers.pqcsr.get(status, 'pqmf')) return found;
+    reader.pageRequestsLost();
+    this.#write(offsets.pqcsr, 4, registers.pqcsr.encode({ pqen: 1n, pie: 1n, pqof: 1n, pqmf: 1n }));
+    return found + 1;
   }
 }

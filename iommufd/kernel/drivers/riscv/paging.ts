@@ -71,6 +71,8 @@ export class RiscvPaging implements PagingDomain {
     // §6.3: translations of the first stage were made through the second.
     hardware.command('IOTINVAL.VMA', group);
     hardware.fence();
+    // §6.3: devices may hold translations that were made through it.
+    this.driver.invalidateDevices(this);
     this.#table.reclaim();
   }
 

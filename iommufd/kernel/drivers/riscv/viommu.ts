@@ -3,7 +3,11 @@ import type { Errno, NestedDomain, UserData, UserDataArray, Vdevice, Viommu, Vio
 import { type CommandName, type CommandRow, commands, decodeCommand } from '#iommufd/arch/riscv/commands';
 import { faultRecord } from '#iommufd/arch/riscv/faults';
 import type { Operands } from '#iommufd/arch/riscv/commands';
-import { extensionUapi, iommu_viommu_riscv_invalidate } from '#iommufd/uapi/extensions';
+import {
+  extensionUapi,
+  iommu_vevent_riscv_invalidation,
+  iommu_viommu_riscv_invalidate,
+} from '#iommufd/uapi/extensions';
 import type { RiscvDevice, RiscvIommuDriver } from './driver.ts';
 import { allocNested } from './nested.ts';
 import type { RiscvPaging } from './paging.ts';
@@ -36,6 +40,8 @@ export class RiscvViommu implements Viommu {
   readonly core: ViommuCore;
   readonly parent: RiscvPaging;
   readonly #driver: RiscvIommuDriver;
+  /** Device invalidations that ended and were not told yet. */
+  readonly #ended: { readonly 'cmd[0]': bigint; readonly 'cmd[1]': bigint; readonly status: number }[] = [];
   readonly #entry = new Uint8Array(iommu_viommu_riscv_invalidate.size);
 
   constructor(driver: RiscvIommuDriver, parent: RiscvPaging, core: ViommuCore) {
@@ -67,12 +73,35 @@ export class RiscvViommu implements Viommu {
     const context = { features: this.#driver.features, wired: false, deviceIdBits };
     const command = decodeCommand(words['cmd[0]'], words['cmd[1]'], context);
     if (!command) return errno.EIO;
+    if (command.name === 'ATS.INVAL') return this.#invalidateDevice(command.operands, words);
     const translate = forwarded[command.name];
     if (!translate) return errno.EOPNOTSUPP;
     const operands = translate(command.operands, this);
     if (typeof operands === 'number') return operands;
     this.#driver.hardware.command(command.name, operands);
     return 0;
+  }
+
+  /** The device answers when it can; an event tells. EIO where no device with ATS has that RID. */
+  #invalidateDevice(operands: Operands, words: { readonly 'cmd[0]': bigint; readonly 'cmd[1]': bigint }): Errno {
+    // A device_id is a RID, with the segment above it where there are several (§2.1).
+    const device = this.core.findDevice(operands.RID | (operands.DSV ? operands.DSEG << 16n : 0n)) as
+      RiscvDevice | undefined;
+    if (!device || !this.#driver.hasAts(device)) return errno.EIO;
+    const own = { ...pick('ATS.INVAL', operands), RID: BigInt(device.host.rid), DSV: 0n, DSEG: 0n };
+    this.#driver.invalidateDevice(own, (isDone) => {
+      this.#ended.push({ ...words, status: isDone ? 0 : 1 });
+      if (this.#ended.length === 1) this.#driver.defer(() => this.#tellEnded());
+    });
+    return 0;
+  }
+
+  #tellEnded(): void {
+    for (const event of this.#ended.splice(0))
+      this.core.reportVevent(
+        extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION,
+        iommu_vevent_riscv_invalidation.encode(event),
+      );
   }
 
   vdeviceInit(vdevice: Vdevice): Errno {
