@@ -205,7 +205,8 @@ test.skipIf(!hasQemu)(
   },
 );
 
-const hasPasst = spawnSync('passt', ['--version']).error === undefined;
+const passt = 'passt';
+const hasPasst = spawnSync(passt, ['--version']).error === undefined;
 
 test.skipIf(!hasPasst)('passt answers an ARP request for its router', async (context) => {
   const directory = mkdtempSync(join(tmpdir(), 'passt-'));
@@ -213,7 +214,7 @@ test.skipIf(!hasPasst)('passt answers an ARP request for its router', async (con
   // It gives up its rights and has to reach the directory afterwards.
   chmodSync(directory, 0o777);
   const path = join(directory, 's');
-  const child = spawn('passt', ['-f', '-1', '--socket', path], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(passt, ['-f', '-1', '--socket', path], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   let ended = false;
   child.stderr.on('data', (text: Buffer) => (said += text.toString()));
