@@ -463,6 +463,42 @@ describe('data', () => {
     expect(once()).toBe(once());
   });
 
+  it('puts the members of Identify Controller where the specification has them', () => {
+    const d = ready({ ioQueues: 3 });
+    const page = d.pages();
+    d.expectOk({ opcode: identify, prp1: page, cdw: [1] });
+    const { view } = d.port;
+    const members: readonly [string, number, 1 | 2 | 4, number][] = [
+      ['vid', 0, 2, 0x1b36],
+      ['ssvid', 2, 2, 0x1af4],
+      ['rab', 72, 1, 4],
+      ['mdts', 77, 1, 7],
+      ['ver', 80, 4, 0x1_0400],
+      ['oaes', 92, 4, 0x100],
+      ['cntrltype', 111, 1, 1],
+      ['oacs', 256, 2, 2],
+      ['acl', 258, 1, 3],
+      ['aerl', 259, 1, 3],
+      ['frmw', 260, 1, 3],
+      ['lpa', 261, 1, 6],
+      ['elpe', 262, 1, 63],
+      ['wctemp', 266, 2, 343],
+      ['cctemp', 268, 2, 373],
+      ['tnvmcap', 280, 4, 1 << 20],
+      ['sqes', 512, 1, 0x66],
+      ['cqes', 513, 1, 0x44],
+      ['nn', 516, 4, 1],
+      ['oncs', 520, 2, 0xdd],
+      ['vwc', 525, 1, 7],
+      ['sgls', 536, 4, 0x5_0001],
+      ['psd0.mp', 2048, 2, 2500],
+      ['vs', 3072, 1, 0],
+    ];
+    const read = { 1: 'getUint8', 2: 'getUint16', 4: 'getUint32' } as const;
+    for (const [name, offset, bytes, value] of members)
+      expect([name, view[read[bytes]](page + offset, true)]).toEqual([name, value]);
+  });
+
   it('identifies controller, namespaces, lists and descriptors', () => {
     const d = ready({
       namespaces: [{ backend: memoryStorage(1 << 20) }, { backend: memoryStorage(3 << 20), blockBytes: 4096 }],
