@@ -6,7 +6,7 @@ export const exitCodes = {
   usage:       { code: 2,   doc: 'the command line or the configuration is wrong; nothing was written' },
   crashed:     { code: 3,   doc: 'the guest crashed: a trap that nobody handles' },
   timeout:     { code: 4,   doc: '--timeout or --max-instructions was reached' },
-  reset:       { code: 5,   doc: 'the guest asked for a reset and --no-reboot was given' },
+  reset:       { code: 5,   doc: 'the guest asked for a reset (--reboot boots it again instead)' },
   resource:    { code: 6,   doc: 'something of the host is missing or refused: space, permission, /dev/iommu' },
   bug:         { code: 70,  doc: 'a bug of iommulab' },
   interrupted: { code: 130, doc: 'Ctrl-C' },

@@ -41,7 +41,7 @@ export function machineOptions(): readonly Option[] {
     const words = key.shape.kind === 'scalar' ? key.shape.facts.placeholder : 'key=value,…';
     const doc = said === '' ? key.doc : `${key.doc} (${said})`;
     const option = new Option(isFlag(key) ? `--${name}` : `--${name} <${words}>`, doc);
-    // commander would read --no-reboot as the opposite of a --reboot.
+    // commander would read a --no-… key as the opposite of a --….
     option.negate = false;
     option.attributeName = () => key.name;
     if (!isFlag(key)) option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);

@@ -137,7 +137,7 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
-      const isReboot = result.outcome === 'reset' && !config['no-reboot'];
+      const isReboot = result.outcome === 'reset' && config.reboot;
       if (result.outcome !== 'limit' && !isReboot) break;
       await nextTurn();
       if (interrupt.seen()) stopped = 'interrupted';

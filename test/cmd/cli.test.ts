@@ -131,14 +131,14 @@ describe('the command line', () => {
       '256M',
       '--nic',
       'backend=none,id=x',
-      '--no-reboot',
+      '--reboot',
       '--json',
     ]);
     expect(good.stderr).toBe('');
     expect(JSON.parse(good.stdout)).toMatchObject({
       image: 'hello',
       memory: 256 * 2 ** 20,
-      'no-reboot': true,
+      reboot: true,
       nics: [
         { id: 'net0', mac: '52:54:00:00:00:02', address: 1 },
         { id: 'x', backend: 'none', address: 2 },

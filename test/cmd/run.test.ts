@@ -58,7 +58,7 @@ describe('run', () => {
       /registers\n(.*\n)*the guest did not end within its time or instruction limit/,
     ],
     ['hangs by the clock', ['hang', '--timeout', '300ms'], 4, /the guest did not end within/],
-    ['resets', ['reset', '--no-reboot'], 5, /the guest asked for a reset/],
+    ['resets', ['reset'], 5, /the guest asked for a reset/],
   ])('has an exit code of its own for a guest that %s', async (_, args, code, said) => {
     const ended = await iommulab(['run', ...args]);
     expect(ended.stderr).toMatch(said);

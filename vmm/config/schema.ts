@@ -91,7 +91,7 @@ export const machineSchema = v.object({
   disks: v.optional(doc('an NVMe controller with one namespace on a disk image', v.array(disk)), []),
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
-  'no-reboot': v.optional(doc('stop when the guest asks for a reset', flag()), false),
+  reboot: v.optional(doc('boot again when the guest asks for a reset, instead of ending the run', flag()), false),
   timeout: v.optional(doc('stop after this much wall time (default: never)', duration({ min: 0.001, max: 86400 * 7 }))),
   'max-instructions': v.optional(
     doc('stop after this many guest instructions (default: never)', integer({ min: 1, max: 1e15, suffix: true })),
