@@ -274,6 +274,9 @@ export class Access implements Activity, PageListener {
   /** A group of one request, of an index of its own. */
   #requestPage(): void {
     const { pages, pageMessage: message, isUnchecked, counts } = this.#link;
+    // Looked at again, since it may have waited for credits.
+    const refusal = this.#link.messageRefusal(this.#mode, this.#pasid);
+    if (refusal !== statuses.SUCCESS.value) return this.#end(refusal);
     const group = pages.freeIndex();
     if (group < 0) return this.#end(statuses.NO_CREDITS.value);
     message.hi = this.#hi;

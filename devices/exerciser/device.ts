@@ -114,7 +114,7 @@ export class Exerciser implements PciFunction, TranslationEndpoint {
     link.enables = enables;
     // §10.3.7: without ATS Enable nothing stays cached; and what PASIDs meant is not what they will mean.
     if (was.ats !== enables.ats || was.pasid !== enables.pasid) link.cache.flush();
-    if (!enables.ats || !enables.pasid) this.#engine.retract();
+    this.#engine.retract();
     link.pages.configure(enables.pri, enables.pageRequestAllocation);
     this.#engine.refresh();
   }
@@ -153,7 +153,10 @@ export class Exerciser implements PciFunction, TranslationEndpoint {
   #latch(): void {
     const link = this.#link;
     const words = this.#words;
-    link.isUnchecked = (words[at.CONTROL]! & CONTROL.UNCHECKED) !== 0;
+    const isUnchecked = (words[at.CONTROL]! & CONTROL.UNCHECKED) !== 0;
+    // What is on its way is looked at again.
+    if (link.isUnchecked && !isUnchecked) this.#engine.retract();
+    link.isUnchecked = isUnchecked;
     link.chunkBytes = words[at.CHUNK_BYTES]!;
     link.requestNs = words[at.REQUEST_NS]!;
     link.translationNs = words[at.TRANSLATION_NS]!;

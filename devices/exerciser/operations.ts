@@ -2,7 +2,7 @@
 import { noPasid } from '#vmm/base/ports';
 import { groupIndices } from '../ats/page-requests.ts';
 import type { AtomicOperation } from './access.ts';
-import { addressTypeMask, flag, flagBits, mode, modeBits, pageFlagBits, statuses } from './descriptors.ts';
+import { addressTypeMask, flag, flagBits, mode, modeBits, pageFlag, pageFlagBits, statuses } from './descriptors.ts';
 import { localBytes } from './local-memory.ts';
 import type { Transaction } from './transaction.ts';
 
@@ -158,8 +158,13 @@ const checkAtomic = ({ operandBytes, destinationLo }: Transaction): number =>
   (operandBytes === 4 || operandBytes === 8) && destinationLo % operandBytes === 0
     ? statuses.SUCCESS.value
     : statuses.INVALID_DESCRIPTOR.value;
-const checkPages = ({ pageFlags, pages, group }: Transaction): number =>
-  (pageFlags & ~pageFlagBits) === 0 && pages >= 1 && pages <= mostPages && group < groupIndices
+/** What looks like a stop marker is one, and is never answered (PCI Express Base 6.0 §10.4.1.2.1). */
+const checkPages = ({ pageFlags, pages, group, sourcePasid }: Transaction): number =>
+  (pageFlags & ~pageFlagBits) === 0 &&
+  (pageFlags !== pageFlag.LAST.value || sourcePasid === noPasid) &&
+  pages >= 1 &&
+  pages <= mostPages &&
+  group < groupIndices
     ? statuses.SUCCESS.value
     : statuses.INVALID_DESCRIPTOR.value;
 
@@ -193,8 +198,6 @@ const rows = {
     advance: (t) => {
       if (t.stage === 1) return false;
       t.stage = 1;
-      t.status = t.link.messageRefusal(t.sourceMode, t.sourcePasid);
-      if (t.status !== statuses.SUCCESS.value) return false;
       t.requestPages();
       return true;
     } },

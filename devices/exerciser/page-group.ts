@@ -66,6 +66,8 @@ export class PageGroup implements Activity, PageListener {
   #send(): void {
     const shape = this.#shape!;
     const { pages, pageMessage: message, isUnchecked, counts } = this.#link;
+    const refusal = this.#link.messageRefusal(shape.sourceMode, shape.sourcePasid);
+    if (refusal !== statuses.SUCCESS.value) return this.#end(refusal);
     const isLastSet = (shape.pageFlags & pageFlag.LAST.value) !== 0;
     const waits = isLastSet && (shape.flags & flag.NO_WAIT.value) === 0;
     for (let n = 0; n < mostAtOnce && this.sent < shape.pages; n++) {

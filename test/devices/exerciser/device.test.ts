@@ -152,6 +152,7 @@ describe('malformed descriptors', () => {
     { opcode: 'PAGE_REQUEST', pages: 513 },
     { opcode: 'PAGE_REQUEST', pages: 1, group: 512 },
     { opcode: 'PAGE_REQUEST', pages: 1, page_flags: 8 },
+    { opcode: 'PAGE_REQUEST', pages: 1, page_flags: pageFlag.LAST.value, source_mode: bits.PASID, source_pasid: 1 },
     { opcode: 'STOP_MARKER' },
   ];
   it.each(invalid)('%o', (request) => {
