@@ -5,18 +5,14 @@
  */
 type Branded<T, Name extends string> = T & { readonly __kind: Name };
 
-/** Guest-physical byte address. */
-export type Gpa = Branded<number, 'Gpa'>;
 /** Host-physical byte address: an offset in host memory's linear memory, or above it for host MMIO. */
 export type Hpa = Branded<number, 'Hpa'>;
 /** PCI requester id: bus 15:8, device 7:3, function 2:0. */
 export type Rid = Branded<number, 'Rid'>;
 
-export const gpa = (address: number): Gpa => address as Gpa;
 export const hpa = (address: number): Hpa => address as Hpa;
 export const rid = (id: number): Rid => id as Rid;
 
-export const pageShift = 12;
 export const pageBytes = 4096;
 
 /** Joins two unsigned halves into a bigint. */

@@ -296,6 +296,3 @@ export interface FunctionStatus {
   /** Non-posted requests have not been completed yet. */
   transactionsPending(pending: boolean): void;
 }
-
-/** Where a host-physical MMIO page (an interrupt file) takes a 4-byte store. */
-export type HpaStore = (hpa: Hpa, value: number) => void;

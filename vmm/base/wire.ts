@@ -30,14 +30,6 @@ export const u64: Scalar<bigint> = {
   write: (v, o, x) => v.setBigUint64(o, x, true),
   zero: 0n,
 };
-export const s64: Scalar<bigint> = {
-  kind: 's64',
-  bytes: 8,
-  align: 8,
-  read: (v, o) => v.getBigInt64(o, true),
-  write: (v, o, x) => v.setBigInt64(o, x, true),
-  zero: 0n,
-};
 
 /** `count` raw bytes; a shorter value is zero-padded. */
 export const bytes = (count: number): Scalar<Uint8Array> => ({
