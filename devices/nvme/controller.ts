@@ -25,15 +25,18 @@ export interface NvmeTiming {
   readonly ready: number;
   /** Bytes per ns (GB/s). */
   readonly bandwidth: number;
+  /** Completions happen at multiples of it. */
+  readonly grid: number;
 }
 export const defaultTiming: NvmeTiming = {
-  fetch: 200,
+  fetch: 1000,
   admin: 2000,
   read: 10_000,
   write: 10_000,
   flush: 20_000,
   ready: 10_000,
   bandwidth: 14,
+  grid: 1000,
 };
 
 export interface ControllerSetup {
@@ -97,7 +100,7 @@ export class Controller {
     this.clock = clock;
     this.trace = trace;
     this.maxTransfer = 4096 * 2 ** setup.mdts;
-    this.engine = new Engine(clock, this, setup.timing.fetch, setup.timing.bandwidth);
+    this.engine = new Engine(clock, this, setup.timing);
     this.features = new FeatureValues(setup.ioQueues);
     this.health = new Health(clock);
   }

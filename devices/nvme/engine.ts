@@ -48,6 +48,7 @@ export class Engine {
   readonly #executor: Executor;
   readonly #fetchNs: number;
   readonly #bytesPerNs: number;
+  readonly #gridNs: number;
   readonly #inFlight = new CommandList();
   readonly #free = new CommandList();
   readonly #entries = new Uint8Array(fetchBurst * submissionEntryBytes);
@@ -60,11 +61,12 @@ export class Engine {
   #fetchEvent: Scheduled | undefined;
   #completeEvent: Scheduled | undefined;
 
-  constructor(clock: Clock, executor: Executor, fetchNs: number, bytesPerNs: number) {
+  constructor(clock: Clock, executor: Executor, timing: { fetch: number; bandwidth: number; grid: number }) {
     this.#clock = clock;
     this.#executor = executor;
-    this.#fetchNs = fetchNs;
-    this.#bytesPerNs = bytesPerNs;
+    this.#fetchNs = timing.fetch;
+    this.#bytesPerNs = timing.bandwidth;
+    this.#gridNs = timing.grid;
   }
 
   /** Commands fetched and not completed, those held included. */
@@ -207,7 +209,9 @@ export class Engine {
   #enqueue(command: Command, latencyNs: number): void {
     const now = this.#clock.now;
     this.#pathFreeAt = Math.max(this.#pathFreeAt, now) + Math.ceil(command.bytes / this.#bytesPerNs);
-    this.#lastDue = Math.max(this.#lastDue, this.#pathFreeAt + latencyNs);
+    // On a grid, so that commands which end close together share one event.
+    const due = Math.ceil((this.#pathFreeAt + latencyNs) / this.#gridNs) * this.#gridNs;
+    this.#lastDue = Math.max(this.#lastDue, due);
     command.due = this.#lastDue;
     this.#inFlight.push(command);
   }
