@@ -153,16 +153,17 @@ export class Kernel implements IommufdHost {
     return this.files.close(fd);
   }
   ioctl(fd: number, request: number, argument: number): number {
-    return this.files.get(fd)?.ioctl(request, argument) ?? -errno.EBADF;
+    const result = this.files.get(fd)?.ioctl(request, argument) ?? -errno.EBADF;
+    return result === 0 ? 0 : result; // never -0
   }
   read(fd: number, address: number, count: number): number {
-    const result = this.files.get(fd)?.read(address, count) ?? -errno.EBADF;
+    const result = (this.files.get(fd)?.read(address, count) ?? -errno.EBADF) || 0;
     if (this.trace.on && result !== 0)
       this.trace.emit('iommufd.read', { fd, count, result: result < 0 ? errnoName(-result) : String(result) });
     return result;
   }
   write(fd: number, address: number, count: number): number {
-    const result = this.files.get(fd)?.write(address, count) ?? -errno.EBADF;
+    const result = (this.files.get(fd)?.write(address, count) ?? -errno.EBADF) || 0;
     if (this.trace.on)
       this.trace.emit('iommufd.write', { fd, count, result: result < 0 ? errnoName(-result) : String(result) });
     return result;
