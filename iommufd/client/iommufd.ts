@@ -441,9 +441,12 @@ export class Iommufd {
     };
   }
 
-  /** All whole page request groups that wait (as many as fit 16 KiB); an empty list when none does. */
-  readFaults(fd: number): Result<{ readonly faults: readonly PageFault[] }> {
-    const bytes = this.#args.room(Math.floor(eventBytes / pgfault.size) * pgfault.size);
+  /**
+   * All whole page request groups that wait (as many as fit `most` bytes); an empty list when none does. EINVAL: the
+   * first one does not fit.
+   */
+  readFaults(fd: number, most = eventBytes): Result<{ readonly faults: readonly PageFault[] }> {
+    const bytes = this.#args.room(Math.floor(most / pgfault.size) * pgfault.size);
     const count = this.host.read(fd, this.#args.data, bytes.length);
     if (count < 0) return refused('read(fault)', count);
     const faults: PageFault[] = [];

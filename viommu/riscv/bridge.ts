@@ -2,10 +2,13 @@ import { quiet, type Trace } from '#vmm/base/events';
 import { encodeCommand } from '#iommufd/arch/riscv/commands';
 import { type Cause, causes, type FaultReport, faultRecord, faultRecordBytes } from '#iommufd/arch/riscv/faults';
 import type { Command } from '#iommufd/arch/riscv/commands';
-import type { MemoryPort } from '#iommufd/arch/riscv/ports';
+import type { CommandOutcome, MemoryPort } from '#iommufd/arch/riscv/ports';
 import { ddtpMode } from '#iommufd/arch/riscv/registers';
-import { lookUpDevice } from './directory.ts';
+import { dcTc } from '#iommufd/arch/riscv/tables';
+import type { DeviceInvalidations } from './device-invalidations.ts';
+import { isProcessDirectoryEntry, lookUpDevice } from './directory.ts';
 import type { AssignedDevice, Host } from './host.ts';
+import type { PageRequests } from './page-requests.ts';
 
 /** Commands gathered before one IOMMU_HWPT_INVALIDATE carries them to the host. */
 const batchCommands = 256;
@@ -29,6 +32,8 @@ export interface BridgeOptions {
   readonly memory: MemoryPort;
   /** 64-byte device contexts (capabilities.MSI_FLAT as the guest sees it). */
   readonly extended: boolean;
+  readonly pageRequests: PageRequests;
+  readonly invalidations: DeviceInvalidations;
   readonly trace?: Trace;
 }
 
@@ -45,6 +50,8 @@ const withoutStage2 = new Map<Cause, Cause>([
 
 /** Turns the guest's device directory and commands into iommufd calls, and the host's fault events into the guest's. */
 export class Bridge {
+  readonly pageRequests: PageRequests;
+  readonly invalidations: DeviceInvalidations;
   readonly #host: Host;
   readonly #memory: MemoryPort;
   readonly #extended: boolean;
@@ -57,7 +64,9 @@ export class Bridge {
   #mode: number = ddtpMode.Off;
   #rootPpn = 0n;
 
-  constructor({ host, devices, memory, extended, trace = quiet }: BridgeOptions) {
+  constructor({ host, devices, memory, extended, pageRequests, invalidations, trace = quiet }: BridgeOptions) {
+    this.pageRequests = pageRequests;
+    this.invalidations = invalidations;
     this.#host = host;
     this.#memory = memory;
     this.#extended = extended;
@@ -114,7 +123,11 @@ export class Bridge {
       if (old.kind !== 'blocked') this.#host.detach(device);
       next = { kind: 'blocked', cause: causes.ddtMisconfigured };
     }
-    if (old.kind === 'nested') this.#host.destroy(old.hwptId);
+    // With the old table the kernel answered what was outstanding under it, and its cookies are free again.
+    if (old.kind === 'nested') {
+      this.pageRequests.forget(device.deviceId);
+      this.#host.destroy(old.hwptId);
+    }
     assigned.attachment = next;
     if (this.#trace.on)
       this.#trace.emit('viommu.context', {
@@ -126,7 +139,8 @@ export class Bridge {
 
   #allocate(device: AssignedDevice, words: readonly bigint[]): Attachment {
     // iohgatp must be Bare: capabilities offer no second stage (§2.1.4).
-    const hwptId = words[1] === 0n ? this.#host.allocNested(device, words) : undefined;
+    const hasPageRequests = dcTc.get(words[0]!, 'EN_PRI') === 1n;
+    const hwptId = words[1] === 0n ? this.#host.allocNested(device, words, hasPageRequests) : undefined;
     if (hwptId === undefined) return { kind: 'blocked', cause: causes.ddtMisconfigured };
     return { kind: 'nested', hwptId, words };
   }
@@ -140,6 +154,17 @@ export class Bridge {
     this.#batchView.setBigUint64(this.#batched * commandBytes, low, true);
     this.#batchView.setBigUint64(this.#batched * commandBytes + 8, high, true);
     if (++this.#batched === batchCommands) this.flushInvalidations();
+  }
+
+  /**
+   * An ATS.INVAL: what was queued before it goes first, since a device would otherwise fetch stale translations again.
+   * With no device of that name nobody answers (§3.1.4).
+   */
+  invalidateDevice(command: Command, itag: number): CommandOutcome {
+    this.flushInvalidations();
+    const { RID, DSV, DSEG } = command.operands;
+    const deviceId = Number(RID) | (DSV ? Number(DSEG) << 16 : 0);
+    return this.#devices.has(deviceId) ? this.invalidations.send(command, itag) : 'timeout';
   }
 
   /** Everything queued has taken effect on return. */
@@ -164,16 +189,23 @@ export class Bridge {
     if (!assigned || !hostCause) return undefined;
     // While we keep the device blocked the host only knows that it has no context; the guest is told its own reason.
     const isBlocked = assigned.attachment.kind === 'blocked' && hostCause === causes.ddtInvalid;
-    const seen = withoutStage2.get(hostCause);
+    const processId = Number(fields.PID);
+    const iotval2 = view.getBigUint64(24, true);
+    let seen = withoutStage2.get(hostCause);
+    // Bit 0: it was the IOMMU's own access, to an entry of the process directory or of a page table (§3.2, iotval2).
+    if (seen && iotval2 & 1n && assigned.attachment.kind === 'nested') {
+      const where = { words: assigned.attachment.words, processIdValid: fields.PV === 1n, processId };
+      if (isProcessDirectoryEntry(this.#memory, where, iotval2 & ~3n)) seen = causes.pdtAccessFault;
+    }
     return {
       cause: isBlocked && assigned.attachment.kind === 'blocked' ? assigned.attachment.cause : (seen ?? hostCause),
       ttyp: Number(fields.TTYP),
       deviceId,
       processIdValid: fields.PV === 1n,
-      processId: Number(fields.PID),
+      processId,
       supervisor: fields.PRIV === 1n,
       iotval: view.getBigUint64(16, true),
-      iotval2: seen || isBlocked ? 0n : view.getBigUint64(24, true),
+      iotval2: seen || isBlocked ? 0n : iotval2,
     };
   }
 

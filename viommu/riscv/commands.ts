@@ -1,9 +1,9 @@
 /**
  * What each command of the guest's command queue makes the host do: the vIOMMU on one screen. Decoding and legality are
- * the architecture's (iommufd/arch/riscv/commands); a command without a row here is not offered (ATS is not advertised)
- * and never arrives.
+ * the architecture's (iommufd/arch/riscv/commands); every one has its row here.
  */
 import type { Command, CommandName } from '#iommufd/arch/riscv/commands';
+import type { CommandOutcome } from '#iommufd/arch/riscv/ports';
 import type { Bridge } from './bridge.ts';
 
 /** The kernel calls a vIOMMU may make. */
@@ -12,7 +12,8 @@ export type HostCall =
   | 'IOMMU_HWPT_INVALIDATE'
   | 'IOMMU_DESTROY'
   | 'VFIO_DEVICE_ATTACH_IOMMUFD_PT'
-  | 'VFIO_DEVICE_DETACH_IOMMUFD_PT';
+  | 'VFIO_DEVICE_DETACH_IOMMUFD_PT'
+  | 'write(fault)';
 
 export interface GuestCommand {
   /** Section of the RISC-V IOMMU specification. */
@@ -20,7 +21,8 @@ export interface GuestCommand {
   /** Every call the command can cause, at once or (`deferred`) by the next IOFENCE.C at the latest. */
   readonly issues: readonly HostCall[];
   readonly deferred?: true;
-  readonly run: (bridge: Bridge, command: Command) => void;
+  /** Done on return, unless it says otherwise. `itag`: what the end of an ATS.INVAL is told by. */
+  readonly run: (bridge: Bridge, command: Command, itag: number) => CommandOutcome | void;
 }
 
 const replaceContext = ['IOMMU_HWPT_ALLOC', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT', 'IOMMU_DESTROY'] as const; // prettier-ignore
@@ -33,4 +35,7 @@ export const commands = {
   'IOFENCE.C':       { spec: '§3.1.2', issues: ['IOMMU_HWPT_INVALIDATE'],  run: (bridge) => bridge.flushInvalidations() },
   'IODIR.INVAL_DDT': { spec: '§3.1.3', issues: replaceContext,             run: (bridge, { operands }) => bridge.reloadContexts(operands.DV ? Number(operands.DID) : undefined) },
   'IODIR.INVAL_PDT': { spec: '§3.1.3', issues: ['IOMMU_HWPT_INVALIDATE'], deferred: true, run: (bridge, command) => bridge.queueInvalidation(command) },
-} as const satisfies Partial<Record<CommandName, GuestCommand>>;
+  // The fence behind it waits until an event of the host tells that the device has completed it.
+  'ATS.INVAL':       { spec: '§3.1.4', issues: ['IOMMU_HWPT_INVALIDATE'],  run: (bridge, command, itag) => bridge.invalidateDevice(command, itag) },
+  'ATS.PRGR':        { spec: '§3.1.4', issues: ['write(fault)'],           run: (bridge, { operands }) => bridge.pageRequests.respond(operands) },
+} as const satisfies Record<CommandName, GuestCommand>;

@@ -6,8 +6,10 @@ import type { Command } from '#iommufd/arch/riscv/commands';
 import type { CommandOutcome, MemoryPort } from '#iommufd/arch/riscv/ports';
 import { capabilities, decodeCapabilities } from '#iommufd/arch/riscv/registers';
 import { Bridge } from './bridge.ts';
-import { commands, type GuestCommand } from './commands.ts';
+import { commands } from './commands.ts';
+import { DeviceInvalidations } from './device-invalidations.ts';
 import type { AssignedDevice, Host } from './host.ts';
+import { type After, PageRequests } from './page-requests.ts';
 
 export interface RiscvViommuOptions {
   readonly host: Host;
@@ -18,19 +20,26 @@ export interface RiscvViommuOptions {
   readonly devices: readonly AssignedDevice[];
   /** Guest memory, where the queues and the device directory lie; a 4-byte store may reach an interrupt file. */
   readonly memory: MemoryPort;
+  /** Virtual time, for groups of page requests that the guest never answers; without it they wait for ever. */
+  readonly after?: After;
+  /** How long the guest may take; default 1 s. */
+  readonly responseNs?: number;
   readonly trace?: Trace;
 }
 
 /**
  * What of the physical IOMMU a guest is offered. First-stage modes, Svpbmt, hardware A/D updates and the non-leaf and
- * range invalidations pass through, since silicon walks the guest's tables; the rest would need calls that iommufd does
- * not have (counters, debug translation, a second stage of the guest's own, MSI page tables).
+ * range invalidations and process directories pass through, since silicon walks the guest's tables; the rest would need
+ * calls that iommufd does not have (counters, debug translation, a second stage of the guest's own and with it T2GPA,
+ * MSI page tables).
  */
-const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'Svpbmt', 'AMO_HWAD', 'NL', 'S'] as const;
+const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'Svpbmt', 'AMO_HWAD', 'PD8', 'PD17', 'PD20', 'NL', 'S'] as const;
 
 export const guestCapabilities = (host: bigint, guestAddressBits: number): bigint => {
   let value = capabilities.encode({ version: 0x10n, IGS: 0n, PAS: BigInt(guestAddressBits) });
   for (const name of passedThrough) value |= host & capabilities.mask(name);
+  // The host gives devices of a guest ATS only under T2GPA, which its silicon must have; the guest need not know.
+  if (host & capabilities.mask('T2GPA')) value |= host & capabilities.mask('ATS');
   return value;
 };
 
@@ -52,7 +61,17 @@ export class RiscvViommu implements MmioDevice {
     this.#host = host;
     this.#trace = trace;
     const extended = decodeCapabilities(offered).MSI_FLAT === 1;
-    this.bridge = new Bridge({ host, devices, memory, extended, trace });
+    const { after, responseNs } = options;
+    const pageRequests = new PageRequests({
+      host,
+      devices,
+      queue: (deviceId, request) => this.frontEnd.queuePageRequest(deviceId, request),
+      ...(after ? { after } : {}),
+      ...(responseNs === undefined ? {} : { responseNs }),
+      trace,
+    });
+    const invalidations = new DeviceInvalidations(host, () => this.frontEnd);
+    this.bridge = new Bridge({ host, devices, memory, extended, pageRequests, invalidations, trace });
     this.frontEnd = new FrontEnd({
       capabilities: offered,
       memory,
@@ -61,19 +80,27 @@ export class RiscvViommu implements MmioDevice {
       // One page of records at the least, 2^16 commands at the most: what the guest may make us look through.
       maxQueueLog2: 16,
       backEnd: {
-        execute: (command) => this.#execute(command),
+        execute: (command, itag) => this.#execute(command, itag),
+        // Only the front end's own answers to requests that it looked up a context for: ours come by queuePageRequest.
         respond: () => {},
         directoryChanged: (mode, ppn) => this.bridge.directoryChanged(mode, ppn),
       },
     });
   }
 
-  #execute(command: Command): CommandOutcome {
-    const row: GuestCommand | undefined = (commands as Partial<Record<string, GuestCommand>>)[command.name];
-    if (!row) return 'illegal';
+  #execute(command: Command, itag: number): CommandOutcome {
     this.commandCounts[command.name] = (this.commandCounts[command.name] ?? 0) + 1;
-    row.run(this.bridge, command);
-    return 'done';
+    return commands[command.name].run(this.bridge, command, itag) ?? 'done';
+  }
+
+  /** Passes page requests on to the guest; call when the fault queue's fd polls readable. */
+  readPageRequests(): void {
+    this.bridge.pageRequests.read();
+  }
+
+  /** Lets fences go on; call when the fd of invalidation events polls readable. */
+  readInvalidations(): void {
+    this.bridge.invalidations.readEnded();
   }
 
   /** Passes on what the host's fault event queue holds; call when its fd polls readable. */
@@ -104,6 +131,8 @@ export class RiscvViommu implements MmioDevice {
   }
 
   reset(): void {
+    // Turns every device off, with which the kernel answers what page requests are outstanding.
+    this.bridge.invalidations.reset();
     this.frontEnd.reset();
   }
 }

@@ -1,7 +1,7 @@
 import { type Cause, causes } from '#iommufd/arch/riscv/faults';
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { ddtpMode } from '#iommufd/arch/riscv/registers';
-import { dcTc, ddi, deviceContextBytes, deviceIdBits, directoryEntry } from '#iommufd/arch/riscv/tables';
+import { dcTc, ddi, deviceContextBytes, deviceIdBits, directoryEntry, fsc, pdi, pdtpMode, processContextBytes } from '#iommufd/arch/riscv/tables'; // prettier-ignore
 
 /** What the guest's ddtp and device directory say about one device. */
 export type Lookup =
@@ -46,4 +46,35 @@ export const lookUpDevice = (
   const words = Array.from({ length: context.length / 8 }, (_, i) => view.getBigUint64(8 * i, true));
   if (!dcTc.get(words[0]!, 'V')) return none(causes.ddtInvalid);
   return { kind: 'context', words };
+};
+
+/** Which process directory, and for whom. */
+export interface ProcessLookup {
+  /** Doublewords of the device context. */
+  readonly words: readonly bigint[];
+  readonly processIdValid: boolean;
+  readonly processId: number;
+}
+
+/**
+ * True where the walk for this process (§2.3.2) reads an entry of the process directory at the guest-physical `address`:
+ * tells an access that the second stage stopped from one of a page-table walk.
+ */
+export const isProcessDirectoryEntry = (memory: MemoryPort, where: ProcessLookup, address: bigint): boolean => {
+  const tc = dcTc.decode(where.words[0]!);
+  const { MODE, PPN } = fsc.decode(where.words[3]!);
+  if (!tc.PDTV || MODE === BigInt(pdtpMode.Bare) || (!where.processIdValid && !tc.DPE)) return false;
+  const processId = where.processIdValid ? where.processId : 0;
+  const bytes = new Uint8Array(8);
+  let table = PPN << 12n;
+  for (let level = Number(MODE) - 1; level >= 0; level--) {
+    const entryBytes = level === 0 ? processContextBytes : 8;
+    const slot = table + BigInt(pdi(processId, level as 0 | 1 | 2) * entryBytes);
+    if (slot === address) return true;
+    if (level === 0 || memory.load(slot, bytes) !== access.ok) return false;
+    const entry = new DataView(bytes.buffer).getBigUint64(0, true);
+    if (!directoryEntry.get(entry, 'V')) return false;
+    table = directoryEntry.get(entry, 'PPN') << 12n;
+  }
+  return false;
 };

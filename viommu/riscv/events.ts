@@ -21,4 +21,9 @@ export const viommuEvents = eventTable({
     level: 'warning',
     fields: { call: 'text', errno: 'text' },
   },
+  'viommu.page-response': {
+    doc: 'A page request group was answered, by the guest or for it; unmatched: the guest answered one that nobody asked.',
+    level: 'info',
+    fields: { rid: 'bdf', pasid: 'int', group: 'int', code: 'int', outcome: 'text' },
+  },
 });

@@ -1,7 +1,7 @@
 import { quiet, type Trace } from '#vmm/base/events';
-import { errnoName } from '#vmm/base/errno';
+import { errno, errnoName } from '#vmm/base/errno';
 import { faultRecordBytes } from '#iommufd/arch/riscv/faults';
-import type { Iommufd } from '#iommufd/client/iommufd';
+import type { Iommufd, PageFault } from '#iommufd/client/iommufd';
 import type { HostError } from '#iommufd/client/result';
 import type { VfioDevice } from '#iommufd/client/vfio-device';
 import { extensionUapi, iommu_hwpt_riscv, iommu_viommu_riscv_invalidate } from '#iommufd/uapi/extensions';
@@ -13,7 +13,12 @@ export interface AssignedDevice {
   /** Its iommufd device object, and the VFIO device it came from. */
   readonly devId: number;
   readonly vfio: VfioDevice;
+  /** Offers PRI: its page requests can be given to the guest. */
+  readonly pri?: boolean;
 }
+
+/** Bytes read from the fault queue at once, when a group of page requests is larger than what suffices else. */
+const largestGroupBytes = 1 << 18;
 
 export interface HostOptions {
   readonly iommufd: Iommufd;
@@ -21,6 +26,10 @@ export interface HostOptions {
   readonly viommuId: number;
   readonly parentId: number;
   readonly eventFd: number;
+  /** The fault queue for page requests, where some device has PRI. */
+  readonly faults?: { readonly faultId: number; readonly fd: number };
+  /** The fd that tells of completed device invalidations, where some device has ATS. */
+  readonly invalidationFd?: number;
   readonly trace?: Trace;
 }
 
@@ -38,12 +47,17 @@ export class Host {
     if (this.#trace.on) this.#trace.emit('viommu.refused', { call: ioctl, errno: errnoName(errno) });
   }
 
-  /** A nested page table for the guest's device context (its doublewords); undefined when the host refuses it. */
-  allocNested(device: AssignedDevice, words: readonly bigint[]): number | undefined {
+  /**
+   * A nested page table for the guest's device context (its doublewords); undefined when the host refuses it.
+   * `pageRequests`: the guest wants to be told of them.
+   */
+  allocNested(device: AssignedDevice, words: readonly bigint[], pageRequests: boolean): number | undefined {
     const [tc = 0n, , ta = 0n, fsc = 0n, msiptp = 0n, msi_addr_mask = 0n, msi_addr_pattern = 0n] = words;
     const bytes = iommu_hwpt_riscv.encode({ tc, ta, fsc, msiptp, msi_addr_mask, msi_addr_pattern });
     const data = { type: extensionUapi.IOMMU_HWPT_DATA_RISCV, bytes };
-    const result = this.#options.iommufd.hwptAlloc({ devId: device.devId, ptId: this.#options.viommuId, data });
+    const { iommufd, viommuId, faults } = this.#options;
+    const faultId = pageRequests && device.pri === true && faults ? { faultId: faults.faultId } : {};
+    const result = iommufd.hwptAlloc({ devId: device.devId, ptId: viommuId, data, ...faultId });
     if (result.ok) return result.hwptId;
     this.#refused(result.error);
     return undefined;
@@ -72,8 +86,9 @@ export class Host {
     if (!result.ok) this.#refused(result.error);
   }
 
-  /** Forwards `count` raw commands. One that the host refuses does not keep the rest from being done. */
-  invalidate(commands: Uint8Array, count: number): void {
+  /** Forwards `count` raw commands. One that the host refuses does not keep the rest from being done; false if any. */
+  invalidate(commands: Uint8Array, count: number): boolean {
+    let isDone = true;
     const { size } = iommu_viommu_riscv_invalidate;
     const type = extensionUapi.IOMMU_VIOMMU_INVALIDATE_DATA_RISCV;
     for (let done = 0; done < count;) {
@@ -83,9 +98,44 @@ export class Host {
         commands.subarray(done * size),
         size,
       );
-      if (result.ok) return;
+      if (result.ok) return isDone;
       this.#refused(result.error);
+      isDone = false;
       done += result.done + 1;
+    }
+    return isDone;
+  }
+
+  /** Takes what the fault queue holds, in whole groups. */
+  readFaults(each: (faults: readonly PageFault[]) => void): void {
+    const { iommufd, faults } = this.#options;
+    if (!faults) return;
+    for (;;) {
+      let result = iommufd.readFaults(faults.fd);
+      if (!result.ok && result.error.errno === errno.EINVAL) result = iommufd.readFaults(faults.fd, largestGroupBytes);
+      if (!result.ok) return this.#refused(result.error);
+      if (result.faults.length === 0) return;
+      each(result.faults);
+    }
+  }
+
+  /** Answers a group of page requests: IOMMUFD_PAGE_RESP_SUCCESS or _INVALID. */
+  respondFault(cookie: number, code: number): void {
+    const { iommufd, faults } = this.#options;
+    if (!faults) return;
+    const result = iommufd.respondFault(faults.fd, cookie, code);
+    if (!result.ok) this.#refused(result.error);
+  }
+
+  /** Takes what is told of device invalidations. */
+  readInvalidations(eventBytes: number, each: (bytes: Uint8Array) => void): void {
+    const { iommufd, invalidationFd } = this.#options;
+    if (invalidationFd === undefined) return;
+    for (;;) {
+      const result = iommufd.readEvents(invalidationFd, eventBytes);
+      if (!result.ok) return this.#refused(result.error);
+      if (result.events.length === 0) return;
+      for (const event of result.events) if (!event.lost) each(event.data);
     }
   }
 

@@ -1,3 +1,4 @@
+import type { Clock } from '#vmm/base/clock';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
 import type { Trace } from '#vmm/base/events';
@@ -15,6 +16,8 @@ import { layout } from './layout.ts';
 
 /** Fault events that may wait unread; more are counted as lost. */
 const eventDepth = 256;
+/** More than a guest can have outstanding, so that none is ever lost. */
+const invalidationEvents = 64;
 /** Width of guest-physical addresses: the nesting parent is Sv39x4. */
 const guestAddressBits = 41;
 
@@ -33,6 +36,7 @@ export interface AssignmentOptions {
   /** The guest's requester id of a device. */
   readonly guestRid: (device: HostDevice) => number;
   readonly hasViommu: boolean;
+  readonly clock: Clock;
   readonly trace: Trace;
 }
 
@@ -87,30 +91,48 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
   const assigned: AssignedDevice[] = behind.map(({ device, vfio, devId }) => {
     const deviceId = options.guestRid(device);
     must(iommufd.vdeviceAlloc(viommuId, devId, BigInt(deviceId)));
-    return { deviceId, devId, vfio };
+    return { deviceId, devId, vfio, pri: device.placed.function.pri !== undefined };
   });
+  const functions = behind.map(({ device }) => device.placed.function);
+  const hasAts = functions.some(({ ats }) => ats !== undefined);
+  const invalidationFd = hasAts
+    ? must(iommufd.veventqAlloc(viommuId, extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION, invalidationEvents)).fd
+    : undefined;
+  const faults = functions.some(({ pri }) => pri !== undefined) ? must(iommufd.faultQueueAlloc()) : undefined;
   const info = must(iommufd.getHwInfo(first.devId));
   const { capabilities: hostCapabilities } = iommu_hw_info_riscv.decode(info.data);
-  const host = new Host({ iommufd, viommuId, parentId, eventFd, trace });
+  const host = new Host({
+    iommufd,
+    viommuId,
+    parentId,
+    eventFd,
+    ...(faults ? { faults } : {}),
+    ...(invalidationFd === undefined ? {} : { invalidationFd }),
+    trace,
+  });
   const viommu = new RiscvViommu({
     host,
     hostCapabilities,
     guestAddressBits,
     devices: assigned,
     memory: options.guestMemory,
+    after: (ns, run) => options.clock.schedule(ns, run),
     trace,
   });
-  // The real VMM would sleep in poll(2): here the kernel says when the fd has become readable.
-  const stop = kernel.watch(eventFd, () => viommu.readEvents());
+  // The real VMM would sleep in poll(2): here the kernel says when an fd has become readable.
+  const fds: [number, () => void][] = [[eventFd, () => viommu.readEvents()]];
+  if (faults) fds.push([faults.fd, () => viommu.readPageRequests()]);
+  if (invalidationFd !== undefined) fds.push([invalidationFd, () => viommu.readInvalidations()]);
+  const stops = fds.map(([fd, wake]) => kernel.watch(fd, wake));
   return {
     iommufd,
     ioasId,
     parentId,
     viommu,
     close: () => {
-      stop();
+      for (const stop of stops) stop();
       close();
-      kernel.close(eventFd);
+      for (const [fd] of fds) kernel.close(fd);
     },
   };
 };

@@ -175,6 +175,7 @@ export class Machine {
       devices: this.host.devices,
       guestRid: ({ placed }) => placed.slot << 3,
       hasViommu: config.viommu.model === 'riscv',
+      clock,
       trace,
     });
     const { viommu } = this.assignment;

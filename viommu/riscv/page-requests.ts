@@ -1,0 +1,178 @@
+import { quiet, type Trace } from '#vmm/base/events';
+import { noPasid } from '#vmm/base/ports';
+import type { Operands } from '#iommufd/arch/riscv/commands';
+import { pageRequestPayload, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults';
+import type { PageRequest } from '#iommufd/arch/riscv/ports';
+import type { ProduceResult } from '#iommufd/arch/riscv/record-queue';
+import type { PageFault } from '#iommufd/client/iommufd';
+import { iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
+import type { AssignedDevice, Host } from './host.ts';
+
+/** Runs work in virtual time, `ns` from now. */
+export type After = (ns: number, run: () => void) => { cancel(): void };
+
+export interface PageRequestsOptions {
+  readonly host: Host;
+  readonly devices: readonly AssignedDevice[];
+  /** Puts a record into the guest's page-request queue. */
+  readonly queue: (deviceId: number, request: PageRequest) => ProduceResult;
+  readonly after?: After;
+  /** A group that the guest leaves unanswered for so long is answered Invalid; default 1 s. */
+  readonly responseNs?: number;
+  /** Most groups that wait for the guest; more are answered Invalid at once. */
+  readonly mostGroups?: number;
+  readonly trace?: Trace;
+}
+
+/** A group that the guest has to answer. */
+interface Group {
+  readonly device: AssignedDevice;
+  /** `noPasid` without. */
+  readonly pasid: number;
+  readonly index: number;
+  readonly cookie: number;
+  timer: { cancel(): void } | undefined;
+}
+
+const { IOMMUFD_PAGE_RESP_SUCCESS: success, IOMMUFD_PAGE_RESP_INVALID: invalid } = uapi;
+/** Neither PCI Express nor the RISC-V IOMMU bounds the time to answer; a VMM that never did would keep cookies for ever. */
+const defaultResponseNs = 1_000_000_000;
+const defaultMostGroups = 4096;
+/** Groups by who may answer them: device_id is 24 bits, the index 9. */
+const keyOf = (deviceId: number, index: number): number => deviceId * 512 + index;
+
+/**
+ * Page requests between the host's fault queue and the guest's page-request queue (§2.7, §3.3), and the guest's answers
+ * back. What the guest's queue cannot take is answered as its silicon would.
+ */
+export class PageRequests {
+  readonly #options: PageRequestsOptions;
+  readonly #trace: Trace;
+  readonly #byDevId = new Map<number, AssignedDevice>();
+  /** Oldest first: a device that was reset may use an index again before the guest has answered it. */
+  readonly #groups = new Map<number, Group[]>();
+  /** Groups that wait for the guest. */
+  outstanding = 0;
+
+  constructor(options: PageRequestsOptions) {
+    this.#options = options;
+    this.#trace = options.trace ?? quiet;
+    for (const device of options.devices) this.#byDevId.set(device.devId, device);
+  }
+
+  /** Takes what the host's fault queue holds. Requests of a group come together, the last one last. */
+  read(): void {
+    this.#options.host.readFaults((faults) => {
+      for (const fault of faults) this.#take(fault);
+    });
+  }
+
+  #take(fault: PageFault): void {
+    const device = this.#byDevId.get(fault.dev_id);
+    const isLast = (fault.flags & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
+    if (!device) {
+      if (isLast) this.#options.host.respondFault(fault.cookie, invalid);
+      return;
+    }
+    if (isLast && this.outstanding >= (this.#options.mostGroups ?? defaultMostGroups)) {
+      this.#answer(device, fault, invalid, 'too many');
+      return;
+    }
+    const processIdValid = (fault.flags & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID) !== 0;
+    const perm = (bit: number): bigint => ((fault.perm & bit) !== 0 ? 1n : 0n);
+    // Before it is queued: the guest's interrupt may be answered at once.
+    const group = isLast ? this.#remember(device, fault, processIdValid ? fault.pasid : noPasid) : undefined;
+    const result = this.#options.queue(device.deviceId, {
+      rid: device.deviceId & 0xffff,
+      segment: undefined,
+      processIdValid,
+      processId: fault.pasid,
+      supervisor: perm(uapi.IOMMU_PGFAULT_PERM_PRIV) === 1n,
+      execute: perm(uapi.IOMMU_PGFAULT_PERM_EXEC) === 1n,
+      payload:
+        (BigInt(fault.addr) & ~0xfffn) |
+        pageRequestPayload.encode({
+          R: perm(uapi.IOMMU_PGFAULT_PERM_READ),
+          W: perm(uapi.IOMMU_PGFAULT_PERM_WRITE),
+          L: isLast ? 1n : 0n,
+          PRGI: BigInt(fault.grpid & 511),
+        }),
+    });
+    if (result === 'queued' || !group) return;
+    // §2.7: a full queue is Success, so that the device asks again; any other reason is a Response Failure.
+    // Deviation: the uAPI has no Response Failure; Invalid Request ends the group without shutting the interface.
+    this.#forget(group);
+    this.#answer(device, fault, result === 'overflow' ? success : invalid, `queue ${result}`);
+  }
+
+  #answer(device: AssignedDevice, fault: PageFault, code: number, why: string): void {
+    this.#options.host.respondFault(fault.cookie, code);
+    if (this.#trace.on)
+      this.#trace.emit('viommu.page-response', {
+        rid: device.deviceId,
+        pasid: (fault.flags & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID) !== 0 ? fault.pasid : noPasid,
+        group: fault.grpid,
+        code,
+        outcome: why,
+      });
+  }
+
+  #remember(device: AssignedDevice, fault: PageFault, pasid: number): Group {
+    const group: Group = { device, pasid, index: fault.grpid & 511, cookie: fault.cookie, timer: undefined };
+    const key = keyOf(device.deviceId, group.index);
+    const same = this.#groups.get(key);
+    if (same) same.push(group);
+    else this.#groups.set(key, [group]);
+    this.outstanding++;
+    const { after, responseNs = defaultResponseNs } = this.#options;
+    group.timer = after?.(responseNs, () => {
+      this.#forget(group);
+      this.#answer(device, fault, invalid, 'timeout');
+    });
+    return group;
+  }
+
+  #forget(group: Group): void {
+    const key = keyOf(group.device.deviceId, group.index);
+    const same = this.#groups.get(key);
+    const at = same?.indexOf(group) ?? -1;
+    if (!same || at < 0) return;
+    same.splice(at, 1);
+    if (same.length === 0) this.#groups.delete(key);
+    this.outstanding--;
+    group.timer?.cancel();
+  }
+
+  /**
+   * The guest's ATS.PRGR: the answer to the oldest group of that device, PASID and index. One that answers nothing (a
+   * second answer, a group that was given up) goes no further.
+   */
+  respond(operands: Operands): void {
+    const { PRGI, code } = pageResponsePayload.decode(operands.PAYLOAD);
+    const deviceId = Number(operands.RID) | (operands.DSV ? Number(operands.DSEG) << 16 : 0);
+    const pasid = operands.PV ? Number(operands.PID) : noPasid;
+    const same = this.#groups.get(keyOf(deviceId, Number(PRGI)));
+    // Without a PASID the index alone names the group (PCI Express Base 6.0 §10.4.2).
+    const group = same?.find((one) => pasid === noPasid || one.pasid === pasid);
+    const isSuccess = Number(code) === pageResponseCode.success;
+    if (group) {
+      this.#forget(group);
+      this.#options.host.respondFault(group.cookie, isSuccess ? success : invalid);
+    }
+    if (this.#trace.on)
+      this.#trace.emit('viommu.page-response', {
+        rid: deviceId,
+        pasid,
+        group: Number(PRGI),
+        code: Number(code),
+        outcome: group ? 'answered' : 'unmatched',
+      });
+  }
+
+  /** The device's attachment changed (undefined: every device's): the kernel has answered what was outstanding. */
+  forget(deviceId: number | undefined): void {
+    for (const same of [...this.#groups.values()])
+      for (const group of [...same])
+        if (deviceId === undefined || group.device.deviceId === deviceId) this.#forget(group);
+  }
+}
