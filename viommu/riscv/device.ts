@@ -28,12 +28,12 @@ export interface RiscvViommuOptions {
 }
 
 /**
- * What of the physical IOMMU a guest is offered. First-stage modes, Svpbmt, hardware A/D updates and the non-leaf and
+ * What of the physical IOMMU a guest is offered. First-stage modes, hardware A/D updates and the non-leaf and
  * range invalidations and process directories pass through, since silicon walks the guest's tables; the rest would need
  * calls that iommufd does not have (counters, debug translation, a second stage of the guest's own and with it T2GPA,
- * MSI page tables).
+ * MSI page tables). Not Svpbmt: our harts have none, and Linux then fails to map an interrupt file for its devices.
  */
-const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'Svpbmt', 'AMO_HWAD', 'PD8', 'PD17', 'PD20', 'NL', 'S'] as const;
+const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'AMO_HWAD', 'PD8', 'PD17', 'PD20', 'NL', 'S'] as const;
 
 export const guestCapabilities = (host: bigint, guestAddressBits: number): bigint => {
   let value = capabilities.encode({ version: 0x10n, IGS: 0n, PAS: BigInt(guestAddressBits) });
