@@ -4,10 +4,20 @@
  */
 import { pageBytes } from '#vmm/base/address';
 import type { EngineLayout } from './layout.ts';
-import { bankBytes, banks, codePageBytes, slot, slotsPerPage, tlbBytes, tlbEntries, tlbEntryShift } from './layout.ts';
+import {
+  bankBytes,
+  banks,
+  codeCopy,
+  codePageBytes,
+  slot,
+  slotsPerPage,
+  tlbBytes,
+  tlbEntries,
+  tlbEntryShift,
+} from './layout.ts';
 import type { EngineState } from './state.ts';
 import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from './wasm.ts';
-import { block, br, brIf, call, choose, fill, i32, i64, label, loop, ret, select, when } from './wasm.ts';
+import { block, br, brIf, call, choose, copy, fill, i32, i64, label, loop, ret, select, when } from './wasm.ts';
 
 type Returns<T> = FunctionReference & { result: T };
 
@@ -191,6 +201,7 @@ export const emitAccesses = (
         done,
         when(i32.eqz(first.get), [
           when(isMisaligned(address.get, size.get), misaligned),
+          state.foreignWrites.set(k(1)),
           when(i32.eqz(bus(imports.busRead, size.get)), [
             call(space.accessFault, address.get, k(access.read)),
             nothing,
@@ -241,6 +252,7 @@ export const emitAccesses = (
       when(i32.eqz(first.get), [
         when(isMisaligned(address.get, size.get), misaligned),
         state.busValue.set(value.get),
+        state.foreignWrites.set(k(1)),
         when(i32.eqz(bus(imports.busWrite, size.get)), call(space.accessFault, address.get, k(access.write))),
         ret(),
       ]),
@@ -285,6 +297,47 @@ export const emitAccesses = (
     ];
   });
 
+  const codePageAt = (index: I32): I32 => i32.add(k(layout.codePool), i32.mul(index, k(codePageBytes)));
+  const guestPageOf = (index: I32): I32 =>
+    i32.add(k(place.guestBase), i32.shl(i32.load(i32.shl(index, k(2)), layout.codeOwners), k(12)));
+  const generation = i32.load(k(0), layout.generation);
+  const isCurrent = (index: I32): I32 => i32.eq(i32.load(i32.shl(index, k(2)), layout.generation + 4), generation);
+
+  /** (code page): forgets its slots, and copies the guest page anew. */
+  const renew = module.function('renew', ['i32'], 'void', (locals) => {
+    const index = locals.param('i32', 0);
+    return [
+      fill(codePageAt(index.get), k(0), k(slotsPerPage * slot.bytes)),
+      copy(i32.add(codePageAt(index.get), k(codeCopy)), guestPageOf(index.get), k(pageBytes)),
+    ];
+  });
+
+  /** (code page): renews it if the guest page is no longer what was copied. */
+  const validate = module.function('validate', ['i32'], 'void', (locals) => {
+    const index = locals.param('i32', 0);
+    const [now, then, end] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
+    const [doublewords, same] = [label('doublewords'), label('same')];
+    return [
+      i32.store(i32.shl(index.get, k(2)), generation, layout.generation + 4),
+      now.set(guestPageOf(index.get)),
+      then.set(i32.add(codePageAt(index.get), k(codeCopy))),
+      end.set(i32.add(now.get, k(pageBytes))),
+      block(
+        same,
+        loop(
+          doublewords,
+          when(i64.eq(i64.load(now.get), i64.load(then.get)), [
+            now.set(i32.add(now.get, k(8))),
+            then.set(i32.add(then.get, k(8))),
+            brIf(doublewords, i32.ltU(now.get, end.get)),
+            br(same),
+          ]),
+        ),
+        call(renew, index.get),
+      ),
+    ];
+  });
+
   const fetch = module.function('fetch', [], 'i32', (locals) => {
     const [entry, ip, page] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
     const pc = state.pc.get;
@@ -295,13 +348,14 @@ export const emitAccesses = (
         when(fault, ret(k(0))),
         page.set(i32.shrU(i32.sub(page.get, k(place.guestBase)), k(12))),
         ip.set(i32.load16u(i32.shl(page.get, k(1)), layout.codeMap)),
-        ip.set(
-          choose(
-            'i32',
-            ip.get,
-            i32.add(i32.mul(i32.sub(ip.get, k(1)), k(codePageBytes)), k(layout.codePool)),
-            call(imports.codePage, page.get),
-          ),
+        when(
+          ip.get,
+          [
+            ip.set(i32.sub(ip.get, k(1))),
+            when(i32.eqz(isCurrent(ip.get)), call(validate, ip.get)),
+            ip.set(codePageAt(ip.get)),
+          ],
+          ip.set(call(imports.codePage, page.get)),
         ),
         i64.store(entry.get, i64.and(pc, tagMask)),
         i32.store(entry.get, ip.get, 8),
@@ -336,6 +390,13 @@ export const emitAccesses = (
       const [pages, harts] = [label('pages'), label('harts')];
       const writeTlb = layout.firstHart + layout.dataTlb + tlbBytes;
       return [
+        when(state.foreignWrites.get, [
+          state.foreignWrites.set(k(0)),
+          i32.store(k(0), i32.add(generation, k(1)), layout.generation),
+          // Every page is fetched anew, and compared then.
+          fill(k(fetchTlb), k(0xff), k(banks * tlbBytes)),
+          call(lookUp),
+        ]),
         count.set(i32.load(k(0), layout.dirtyList)),
         when(i32.eqz(count.get), ret()),
         loop(
@@ -343,7 +404,7 @@ export const emitAccesses = (
           count.set(i32.sub(count.get, k(1))),
           index.set(i32.load(i32.shl(count.get, k(2)), layout.dirtyList + 4)),
           i32.store8(index.get, k(0), layout.codeDirty),
-          fill(i32.add(k(layout.codePool), i32.mul(index.get, k(codePageBytes))), k(0), k(slotsPerPage * slot.bytes)),
+          call(renew, index.get),
           brIf(pages, count.get),
         ),
         i32.store(k(0), k(0), layout.dirtyList),

@@ -1,6 +1,15 @@
 import { pageBytes } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
-import { banks, bankBytes, codePageBytes, type EngineLayout, slot, slotsPerPage, tlbBytes } from './layout.ts';
+import {
+  banks,
+  bankBytes,
+  codeCopy,
+  codePageBytes,
+  type EngineLayout,
+  slot,
+  slotsPerPage,
+  tlbBytes,
+} from './layout.ts';
 
 /** Decodes the instruction at host address `at` into the slot at `to`. */
 export interface Decoder {
@@ -12,7 +21,9 @@ export interface Decoder {
 
 /**
  * Pages of predecoded instructions, shared by all harts: one a page of guest RAM that code was fetched from, made on
- * the first fetch, decoded slot by slot when first executed, forgotten first-in first-out.
+ * the first fetch, copied then, decoded from the copy slot by slot when first executed, forgotten first-in first-out.
+ * Like an instruction cache it may be stale until fence.i, which finds pages that harts stored to in a list, and has
+ * all others compared with their copies if DMA may have happened.
  */
 export class CodeCache {
   readonly #memory: HostMemory;
@@ -52,6 +63,10 @@ export class CodeCache {
     this.#memory.bytes.fill(0, at, end);
     this.#memory.view.setUint16(end, this.#decoder.pageEnd, true);
     this.#memory.view.setUint16(end + slot.bytes, this.#decoder.pageEnd, true);
+    const source = this.#memory.guestBase + guestPage * pageBytes;
+    this.#memory.bytes.copyWithin(at + codeCopy, source, source + pageBytes);
+    const { generation } = this.#layout;
+    this.#memory.i32[(generation >> 2) + 1 + index] = this.#memory.i32[generation >> 2]!;
     // From now on the first store to this page must be noticed, so that fence.i knows of it.
     this.#flush('write');
     return at;
@@ -79,27 +94,11 @@ export class CodeCache {
     view.setUint16(ip + slot.upper, upper, true);
   }
 
-  /** Something other than a hart (DMA, a debugger) wrote guest RAM: the next fence.i will see it. */
-  written(guestOffset: number, length: number): void {
-    if (length <= 0) return;
-    const { view } = this.#memory;
-    const { dirtyList, codeDirty } = this.#layout;
-    const last = Math.min(Math.floor((guestOffset + length - 1) / pageBytes), this.#map.length - 1);
-    for (let page = Math.floor(guestOffset / pageBytes); page <= last; page++) {
-      const index = this.#map[page]! - 1;
-      if (index < 0 || view.getUint8(codeDirty + index) !== 0) continue;
-      view.setUint8(codeDirty + index, 1);
-      const count = view.getUint32(dirtyList, true);
-      view.setUint32(dirtyList + 4 + 4 * count, index, true);
-      view.setUint32(dirtyList, count + 1, true);
-    }
-  }
-
   #source(ip: number): { at: number; room: number } {
     const offset = ip - this.#layout.codePool;
     const index = Math.floor(offset / codePageBytes);
     const within = ((offset - index * codePageBytes) / slot.bytes) * 2;
-    return { at: this.#memory.guestBase + this.#owners[index]! * pageBytes + within, room: pageBytes - within };
+    return { at: ip - (offset - index * codePageBytes) + codeCopy + within, room: pageBytes - within };
   }
 
   #flush(which: 'fetch' | 'write'): void {

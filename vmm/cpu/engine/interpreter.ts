@@ -239,6 +239,7 @@ export const emitRun = (
       return [
         state.sliceEnd.set(i64.sub(state.sliceEnd.get, i64.extendU(state.left.get))),
         state.left.set(k(0)),
+        state.foreignWrites.set(k(1)),
         state.runEnd.set(i64.add(state.sliceEnd.get, i64.extendU(locals.param('i32', 0).get))),
         loop(
           enter,

@@ -1,7 +1,7 @@
 /**
  * The engine's part of linear memory, below everything a guest or a device can reach.
  *
- *   0 ─ guard ─ harts (state, TLBs; one stride each) ─ code map ─ code page owners, dirty flags and list ─ code pages
+ *   0 ─ guard ─ harts (state, TLBs; one stride each) ─ code map ─ owners, generations, dirty flags and list ─ code pages
  */
 import { pageBytes } from '#vmm/base/address';
 
@@ -23,7 +23,10 @@ export const slot = {
 
 export const slotsPerPage = pageBytes / 2;
 /** Two slots more than the page has: an instruction that ends the page runs into them, and they lead to the next. */
-export const codePageBytes = (slotsPerPage + 2) * slot.bytes;
+const slotBytes = (slotsPerPage + 2) * slot.bytes;
+/** Behind the slots: the page as it was when they were made, which is what they are decoded from. */
+export const codeCopy = slotBytes;
+export const codePageBytes = slotBytes + pageBytes;
 
 /** Entry: tag i64 (virtual page address; all ones = empty), addend i32 (host minus virtual, modulo 2^32), unused i32. */
 export const tlbEntryShift = 4;
@@ -47,7 +50,9 @@ export interface EngineLayout {
   readonly codeMap: number;
   /** u32 for each code page: page of guest RAM it holds. */
   readonly codeOwners: number;
-  /** u8 for each code page: its guest page may have changed since it was decoded. */
+  /** u32, then u32 for each code page: the generation of code, and that in which the page was last compared. */
+  readonly generation: number;
+  /** u8 for each code page: a hart may have stored to its guest page since it was copied. */
   readonly codeDirty: number;
   /** u32 count, then u32 index of each dirty code page. */
   readonly dirtyList: number;
@@ -67,7 +72,8 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
   const align = (n: number): number => Math.ceil(n / 64) * 64;
   const codeMap = firstHart + harts * hartStride;
   const codeOwners = align(codeMap + 2 * guestPages);
-  const codeDirty = align(codeOwners + 4 * codePages);
+  const generation = align(codeOwners + 4 * codePages);
+  const codeDirty = align(generation + 4 + 4 * codePages);
   const dirtyList = align(codeDirty + codePages);
   const codePool = align(dirtyList + 4 + 4 * codePages);
   return {
@@ -80,6 +86,7 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
     firstHart,
     codeMap,
     codeOwners,
+    generation,
     codeDirty,
     dirtyList,
     codePool,

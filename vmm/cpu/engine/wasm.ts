@@ -33,8 +33,6 @@ type Node = number | readonly Node[] | Structured | Branch | Call;
 export type Code<T extends Result = Result> = readonly Node[] & { readonly __leaves?: T };
 export type I32 = Code<'i32'>;
 export type I64 = Code<'i64'>;
-export type F32 = Code<'f32'>;
-export type F64 = Code<'f64'>;
 export type Statement = Code<'void'>;
 
 export interface FunctionReference {
@@ -159,6 +157,7 @@ export const ret = (value: Code = []): Statement => [value, 0x0f];
 export const drop = (value: Code<ValueType>): Statement => [value, 0x1a];
 export const unreachable: Statement = [0x00];
 export const fill = (address: I32, value: I32, bytes: I32): Statement => [address, value, bytes, 0xfc, 11, 0];
+export const copy = (to: I32, from: I32, bytes: I32): Statement => [to, from, bytes, 0xfc, 10, 0, 0];
 /** Statements, then a value: for a value that needs a few steps. */
 export const after = <T extends ValueType>(statements: readonly Statement[], value: Code<T>): Code<T> => [
   ...statements,
@@ -312,7 +311,7 @@ export class ModuleBuilder {
       return types.push(key) - 1;
     };
     const vector = (items: readonly (readonly number[])[]): number[] => [...unsigned(items.length), ...items.flat()];
-    const name = (text: string): number[] => [text.length, ...[...text].map((c) => c.charCodeAt(0))];
+    const name = (text: string): number[] => [text.length, ...Array.from(text, (char) => char.charCodeAt(0))];
     const imported = this.#imports.map((f) => [...name('env'), ...name(f.name), 0, ...unsigned(typeIndex(f))]);
     imported.push([...name('env'), ...name('memory'), 2, 1, ...unsigned(memory.initial), ...unsigned(memory.maximum)]);
     const declared = this.#defined.map(({ reference }) => unsigned(typeIndex(reference)));

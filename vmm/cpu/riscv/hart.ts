@@ -74,6 +74,8 @@ type Exported = Readonly<{
   fenceCode(): void;
 }>;
 
+const countersOfInstructions = new Set(['cycle', 'instret', 'mcycle', 'minstret']);
+
 export class Hart {
   readonly id: number;
   readonly #group: HartGroup;
@@ -236,7 +238,7 @@ export class Hart {
     else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
   }
 
-  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time stays. Code that `group.code.written` names is seen. */
+  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time stays. */
   reset(pc: number | bigint, a0: number | bigint, a1: number | bigint): void {
     const state = this.#state;
     const { hart } = this.#place;
@@ -260,7 +262,7 @@ export class Hart {
     this.pc = BigInt(pc);
     this.setX(10, a0);
     this.setX(11, a1);
-    this.#wasm.fenceCode();
+    this.fenceCode();
     this.#wasm.updateModes();
   }
 
@@ -308,7 +310,9 @@ export class Hart {
 
   /** A CSR by name as M-mode sees it; undefined where there is none. */
   csr(name: string): bigint | undefined {
-    return this.#asMachine(name, (index) => BigInt.asUintN(64, this.#wasm.csrRead(index, 0)));
+    // Counters leave out the instruction that reads them, and here there is none.
+    const extra = countersOfInstructions.has(name) ? 1n : 0n;
+    return this.#asMachine(name, (index) => BigInt.asUintN(64, this.#wasm.csrRead(index, 0) + extra));
   }
   /** Writes as M-mode would; false where there is no such CSR. */
   setCsr(name: string, value: bigint): boolean {
@@ -378,6 +382,7 @@ export class Hart {
   }
   /** What fence.i does. */
   fenceCode(): void {
+    this.#set(this.#state.foreignWrites, 1);
     this.#wasm.fenceCode();
   }
   /** Bytes of guest RAM at a physical address, or undefined where a part is not RAM. */

@@ -99,12 +99,11 @@ const fence =
 const throughMemory =
   (run: (bytes: Uint8Array, machine: SbiHandler) => number) =>
   ({ hart, machine, a }: Call): Answer => {
-    // Longer than any machine's memory is clipped, not refused: what is not RAM is refused below.
-    if (a[0] === 0n) return 0;
+    if (a[0] === 0n) return ok;
     const bytes = a[2] === 0n ? hart.guestBytes(a[1]!, a[0]!) : undefined;
     return bytes ? run(bytes, machine) : 'SBI_ERR_INVALID_PARAM';
   };
-const idOf = (text: string): number => [...text].reduce((id, char) => id * 256 + char.charCodeAt(0), 0);
+const idOf = (text: string): number => Array.from(text).reduce((id, char) => id * 256 + char.charCodeAt(0), 0);
 
 // prettier-ignore
 export const sbiExtensions: readonly SbiExtension[] = [

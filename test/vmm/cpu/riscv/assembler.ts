@@ -71,7 +71,6 @@ export const board = (
       group,
       load: (offset, ...words) => {
         words.forEach((word, i) => view.setUint32(guestBase + offset + 4 * i, word, true));
-        group.code.written(offset, 4 * words.length);
       },
       read64: (offset) => view.getBigUint64(guestBase + offset, true),
       write64: (offset, value) => view.setBigUint64(guestBase + offset, BigInt.asUintN(64, value), true),
@@ -79,7 +78,6 @@ export const board = (
     if (!fresh) boards.set(options.entryMode, made);
   }
   made.group.memory.bytes.fill(0, made.group.memory.guestBase, made.group.memory.guestBase + guestBytes);
-  made.group.code.written(0, guestBytes);
   made.hart.setTimeBase(0);
   made.hart.setInterrupt(9, false);
   made.hart.reset(ramBase, 0, 0);

@@ -196,6 +196,7 @@ export const evaluate = (
       return fromRational(format, mode, false, 2n * whole + sticky, a.d << (k + 1n));
     }
   }
+  throw new RangeError(operation);
 };
 
 export const toInteger = (format: FloatFormat, mode: number, bits: bigint, width: bigint, signed: boolean): Outcome => {

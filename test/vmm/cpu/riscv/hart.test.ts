@@ -90,7 +90,6 @@ describe('running', () => {
     expect(b.hart.pc).toBe(BigInt(ramBase + 0x1004));
     // Its second half changes.
     b.group.memory.view.setUint32(b.group.memory.guestBase + 0xffe, op('addi', { rd: 10, rs1: 10, imm: 5 }), true);
-    b.group.code.written(0x1000, 2);
     b.hart.reset(ramBase + 0xff8, 0, 0);
     b.hart.run(4);
     expect(b.hart.x(10)).toBe(5n);
