@@ -348,9 +348,12 @@ export class Access implements Activity, PageListener {
     request.hi = this.usedHi;
     request.lo = this.usedLo;
     request.length = this.#length;
-    request.pasid = this.#pasid;
-    request.privileged = this.#isPrivileged;
-    request.execute = kind === 'read' && (this.#mode & mode.EXECUTE.value) !== 0;
+    // What ATS translated needs its PASID no more, and may not carry it: the function does not offer Translated Requests
+    // with PASID (§10.5.1.2). A forged address goes out with whatever the descriptor says.
+    const isPlain = this.#isTranslated && (this.#mode & addressTypeMask) === mode.ATS.value;
+    request.pasid = isPlain ? noPasid : this.#pasid;
+    request.privileged = !isPlain && this.#isPrivileged;
+    request.execute = !isPlain && kind === 'read' && (this.#mode & mode.EXECUTE.value) !== 0;
     return transactions.access(request);
   }
 

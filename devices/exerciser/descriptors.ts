@@ -79,7 +79,6 @@ export const statuses = {
   FORBIDDEN: { value: 11, doc: 'the queue is OWNED' },
   RETRIES: { value: 12, doc: 'gave up after 16 page responses, or 64 stale translations, for one page' },
 } as const satisfies Record<string, NamedValue>;
-export type StatusName = keyof typeof statuses;
 
 export const statusName = (value: number): string =>
   Object.entries(statuses).find(([, row]) => row.value === value)?.[0] ?? String(value);

@@ -16,6 +16,9 @@ interface Place {
   readonly name: RegisterName;
   readonly item: number;
   readonly word: number;
+  /** Bits that reads show, and that software can set to either value. */
+  readonly readable: number;
+  readonly writable: number;
 }
 
 const words = registerBytes >>> 2;
@@ -23,11 +26,13 @@ const resetImage = new Uint32Array(words);
 const places = new Map<number, Place>();
 for (const name of registerNames) {
   const row: RegisterRow = registers[name];
+  const readable = Number(row.layout.read(0xffff_ffffn));
+  const writable = Number(row.layout.writable);
   for (let item = 0; item < (row.count ?? 1); item++)
     for (let word = 0; word < (row.words ?? 1); word++) {
       const index = ((row.offset + item * (row.stride ?? 0)) >>> 2) + word;
       if (places.has(index)) throw new RangeError(`${name} lies on ${places.get(index)!.name}`);
-      places.set(index, { name, item, word });
+      places.set(index, { name, item, word, readable, writable });
       resetImage[index] = row.reset ?? 0;
     }
 }
@@ -81,7 +86,7 @@ export class RegisterFile implements MmioDevice {
     if (!place) return (this.#unknown('read', offset, 4), 0);
     const hook = this.#hooks[place.name]?.read;
     const raw = hook ? hook(place.item, place.word) >>> 0 : this.words[index]!;
-    return Number(registers[place.name].layout.read(BigInt(raw)));
+    return (raw & place.readable) >>> 0;
   }
 
   #store(offset: number, value: number): void {
@@ -89,7 +94,7 @@ export class RegisterFile implements MmioDevice {
     const place = places.get(index);
     if (!place) return this.#unknown('write', offset, 4);
     const old = this.words[index]!;
-    this.words[index] = Number(registers[place.name].layout.write(BigInt(old), BigInt(value)));
+    this.words[index] = (old & ~place.writable) | (value & place.writable);
     if (this.#trace.on)
       this.#trace.emit('exerciser.register-write', {
         device: this.#device,

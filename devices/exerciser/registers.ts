@@ -149,4 +149,3 @@ export const at = Object.fromEntries(registerNames.map((name) => [name, register
 };
 /** Words from one queue's register to the next. */
 export const queueWords = queueStride >>> 2;
-export const doorbellWords = doorbellStride >>> 2;

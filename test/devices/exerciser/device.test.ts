@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { flag, pageFlag } from '#devices/exerciser/descriptors';
+import { exerciserEvents } from '#devices/exerciser/events';
+import type { EventTable } from '#vmm/base/events';
 import { operations } from '#devices/exerciser/operations';
 import { TestDriver, bits, status } from './driver.ts';
 
@@ -66,7 +68,7 @@ describe('operations', () => {
     expect(done.map((c) => c.status)).toEqual([0, 0, 0, 0, status.SUCCESS]);
     expect(d.port.memory.slice(0x2123, 0x2123 + 3000)).toEqual(data);
     expect(d.port.memory.slice(0x8ff1, 0x8ff1 + 3000)).toEqual(data);
-    expect([...d.port.memory.slice(0xa000, 0xa00b)]).toEqual([0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x11, 0x22]); // prettier-ignore
+    expect(Array.from(d.port.memory.slice(0xa000, 0xa00b))).toEqual([0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x11, 0x22]); // prettier-ignore
     expect(d.port.of('access').every(({ length }) => length <= 256)).toBe(true);
     d.port.memory[0x8ff1 + 2500]! ^= 0xff;
     const [differs] = d.do({ opcode: 'COMPARE', source: 0x2123n, destination: 0x8ff1n, length: 3000 });
@@ -115,19 +117,30 @@ describe('operations', () => {
     d.port.aborting.add(3);
     d.port.map(-1, 3, { to: 3, read: true, write: true });
     const done = d.do(
-      { opcode: 'FILL', destination: 0x1800n, length: 0x1000 },
-      { opcode: 'READ', source: 0x2800n, length: 0x1000 },
-      { opcode: 'READ', source: 0x9000_0000_0000n, length: 4 },
+      { opcode: 'FILL', destination: 0x1800n, length: 0x1000, tag: 1 },
+      { opcode: 'READ', source: 0x2800n, length: 0x1000, tag: 2 },
+      { opcode: 'READ', source: 0x9000_0000_0000n, length: 4, tag: 3 },
     );
-    expect(done.map((c) => [c.status, c.bytes_done, c.fault_offset]).sort()).toEqual(
-      [
-        [status.UNSUPPORTED_REQUEST, 0x800, 0x800],
-        [status.COMPLETER_ABORT, 0x800, 0x800],
-        [status.UNSUPPORTED_REQUEST, 0, 0],
-      ].sort(),
-    );
+    const byTag = done.toSorted((a, b) => a.tag - b.tag);
+    expect(byTag.map((c) => [c.status, c.bytes_done, c.fault_offset])).toEqual([
+      [status.UNSUPPORTED_REQUEST, 0x800, 0x800],
+      [status.COMPLETER_ABORT, 0x800, 0x800],
+      [status.UNSUPPORTED_REQUEST, 0, 0],
+    ]);
     expect(d.get('COUNT_ERRORS')).toBe(3);
   });
+});
+
+it('works as the README says, in a minute', () => {
+  d = new TestDriver();
+  d.set('QBASE_LO', 0x8000);
+  d.set('QCOMPLETION_LO', 0xc000);
+  d.set('QCONTROL', 0x0066_0807);
+  for (const [offset, value] of [[0, 3], [0x10, 0x1230], [0x18, 64], [0x28, 0x55]] as const) d.localBar.write(0x8000 + offset, 4, value); // prettier-ignore
+  d.set('TAIL', 1);
+  d.run();
+  expect([d.localBar.read(0xc005, 1), d.localBar.read(0xc004, 1)]).toEqual([1, 0]);
+  expect([d.port.memory[0x1230], d.port.memory[0x1238], d.port.memory[0x1270]]).toEqual([0x55, 0x55, 0]);
 });
 
 describe('malformed descriptors', () => {
@@ -413,6 +426,24 @@ describe('reset and bus mastering', () => {
     d.run();
     expect(d.take()).toMatchObject([{ tag: 6, status: 0, bytes_done: 0x2000 }]);
   });
+});
+
+it('every trace event is declared, with its fields', () => {
+  const seen = new Set<string>();
+  d.trace.listen(({ name, fields }) => {
+    seen.add(name);
+    const row = (exerciserEvents as EventTable)[name];
+    expect(Object.keys(fields).sort(), name).toEqual(Object.keys(row?.fields ?? {}).sort());
+  });
+  d.do({ opcode: 'READ', source_mode: bits.ATS, length: 1 });
+  d.submit([{ opcode: 'PAGE_REQUEST', pages: 1, page_flags: pageFlag.LAST.value | pageFlag.READ.value }]);
+  d.run();
+  d.respond(-1, 0);
+  d.invalidate(0, -1, 0);
+  d.set('TAIL', 99);
+  d.set('CONTROL', 1);
+  d.bar.read(0x3000, 4);
+  expect([...seen].sort()).toEqual(Object.keys(exerciserEvents).sort());
 });
 
 it('every operation has an opcode of its own', () => {

@@ -85,6 +85,8 @@ describe('translation requests', () => {
     ]);
     expect(d.port.of('translate').length).toBe(1);
     expect(d.port.of('access').map(({ isTranslated, lo }) => [isTranslated, lo])).toEqual([[true, 0x20_0000], [true, 0x20_0000]]); // prettier-ignore
+    // The PASID stays behind: it has done its work in the translation.
+    expect(d.port.of('access').every(({ pasid }) => pasid === noPasid)).toBe(true);
     expect(d.port.memory[0x20_0000]).toBe(0x22);
     expect(d.get('COUNT_ATC_HITS')).toBe(1);
   });
@@ -129,6 +131,8 @@ describe('translation requests', () => {
     d.do(fill(0x3f0, { destination_mode: bits.TRANSLATED }));
     expect(d.port.sent).toMatchObject([{ type: 'access', isTranslated: true, lo: 0x3f_0000, pasid: noPasid }]);
     expect(d.port.memory[0x3f_0000]).toBe(0x11);
+    d.do(fill(0x3f0, { destination_mode: bits.TRANSLATED | bits.PASID | bits.PRIVILEGED }));
+    expect(d.port.sent.at(-1)).toMatchObject({ isTranslated: true, pasid, privileged: true });
   });
 
   it('the cache is bounded', () => {
