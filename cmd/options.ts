@@ -14,7 +14,7 @@ import { CommandError } from './exit.ts';
 import { fileError } from './files.ts';
 
 /** A list's option is given once an item. */
-const singular: Readonly<Record<string, string>> = { disks: 'disk', nics: 'nic' };
+const singular: Readonly<Record<string, string>> = { disks: 'disk', nics: 'nic', exercisers: 'exerciser' };
 /** The guest is an argument, not an option. */
 const optionKeys = machineKeys.filter((key) => key.name !== 'image' && key.name !== 'kernel');
 

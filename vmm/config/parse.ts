@@ -68,6 +68,7 @@ function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
   const groups = [
     ['disks', Array.isArray(config.disks) ? config.disks : []],
     ['nics', Array.isArray(config.nics) ? config.nics : []],
+    ['exercisers', Array.isArray(config.exercisers) ? config.exercisers : []],
   ] as const;
   const ids = new Map<string, string>();
   const slots = new Map<number, string>();
@@ -89,7 +90,7 @@ function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
       once(macs, 'mac', 'mac' in device ? device.mac : undefined, 'a MAC address');
     }
   }
-  if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} disks and nics`);
+  if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} of them`);
 }
 
 /** Judges raw values by the schema and fills in the defaults. */

@@ -18,9 +18,9 @@ const macText = (index: number): string =>
     macPrefix,
   );
 
-/** Gives the devices that lack them a name, a PCI device number and a MAC address: disks first, in the order given. */
+/** Gives the devices that lack them a name, a PCI device number and a MAC address: disks first, then NICs, in the order given. */
 export function placeDevices(config: SchemaOutput): MachineConfig {
-  const devices = [...config.disks, ...config.nics];
+  const devices = [...config.disks, ...config.nics, ...config.exercisers];
   const ids = new Set(devices.map((device) => device.id));
   const slots = new Set(devices.map((device) => device.address));
   const macs = new Set(config.nics.map((nic) => nic.mac));
@@ -36,5 +36,6 @@ export function placeDevices(config: SchemaOutput): MachineConfig {
     ...config,
     disks: config.disks.map((disk) => place(disk, 'nvme')),
     nics: config.nics.map((nic) => ({ ...place(nic, 'net'), mac: nic.mac ?? claim(macs, macText)! })),
+    exercisers: config.exercisers.map((one) => place(one, 'exerciser')),
   };
 }

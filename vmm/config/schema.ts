@@ -39,6 +39,10 @@ const disk = v.object({
     ),
   ),
   id: v.optional(doc('name in traces and tables (default nvme0, nvme1, …)', identifier())),
+  'pasid-bits': v.optional(
+    doc('let its queues carry PASIDs of so many bits: a vendor extension (0: none)', integer({ min: 0, max: 20 })),
+    0,
+  ),
   iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
 });
@@ -48,6 +52,13 @@ const nic = v.object({
   id: v.optional(doc('name in traces and tables (default net0, net1, …)', identifier())),
   mac: v.optional(doc('station address (default 52:54:00:12:34:56, counting up)', mac())),
   hub: v.optional(doc('which hub, for backend=hub', identifier()), 'hub0'),
+  iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
+  address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
+});
+
+const exerciser = v.object({
+  id: v.optional(doc('name in traces and tables (default exerciser0, exerciser1, …)', identifier())),
+  'pasid-bits': v.optional(doc('width of its PASIDs', integer({ min: 1, max: 20 })), 20),
   iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
 });
@@ -90,6 +101,7 @@ export const machineSchema = v.object({
   viommu: v.optional(doc('the IOMMU that the guest programs', viommu), {}),
   disks: v.optional(doc('an NVMe controller with one namespace on a disk image', v.array(disk)), []),
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
+  exercisers: v.optional(doc('a function that does the DMA it is told', v.array(exerciser)), []),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
   reboot: v.optional(doc('boot again when the guest asks for a reset, instead of ending the run', flag()), false),
   timeout: v.optional(doc('stop after this much wall time (default: never)', duration({ min: 0.001, max: 86400 * 7 }))),
@@ -108,11 +120,13 @@ export const machineSchema = v.object({
 export type SchemaOutput = v.InferOutput<typeof machineSchema>;
 type Placed<T> = T & { readonly id: string; readonly address: number };
 export type DiskConfig = Placed<SchemaOutput['disks'][number]>;
+export type ExerciserConfig = Placed<SchemaOutput['exercisers'][number]>;
 export type NicConfig = Placed<SchemaOutput['nics'][number]> & { readonly mac: string };
 /** A complete machine: every default filled in, sizes in bytes, times in seconds. */
-export type MachineConfig = Omit<SchemaOutput, 'disks' | 'nics'> & {
+export type MachineConfig = Omit<SchemaOutput, 'disks' | 'nics' | 'exercisers'> & {
   readonly disks: readonly DiskConfig[];
   readonly nics: readonly NicConfig[];
+  readonly exercisers: readonly ExerciserConfig[];
 };
 /** What may be written to describe one. */
 export type MachineConfigInput = v.InferInput<typeof machineSchema>;

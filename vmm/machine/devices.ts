@@ -3,6 +3,7 @@ import type { Trace } from '#vmm/base/events';
 import type { PacketBackend, PciFunction, StorageBackend } from '#vmm/base/ports';
 import { hub } from '#devices/backends/packet/hub';
 import { loopback } from '#devices/backends/packet/loopback';
+import { exerciser } from '#devices/exerciser/device';
 import { nic } from '#devices/nic/device';
 import { nvme } from '#devices/nvme/device';
 import type { DiskConfig, MachineConfig, NicConfig } from '../config/schema.ts';
@@ -52,14 +53,20 @@ export const buildDevices = (
     ...config.disks.map((disk) => {
       const backend = openDisk(disk);
       disks.push(backend);
-      const { id, address: slot, iommu } = disk;
-      return { id, slot, iommu, function: nvme({ name: id, clock, trace, backend, serial: disk.serial ?? id }) };
+      const { id, address: slot, iommu, serial = id, 'pasid-bits': pasidBits } = disk;
+      return { id, slot, iommu, function: nvme({ name: id, clock, trace, backend, serial, pasidBits }) };
     }),
     ...config.nics.map(({ id, address: slot, iommu, mac }, i) => ({
       id,
       slot,
       iommu,
       function: nic({ name: id, clock, trace, backend: wires[i]!, mac: macBytes(mac) }),
+    })),
+    ...config.exercisers.map(({ id, address: slot, iommu, 'pasid-bits': pasidBits }) => ({
+      id,
+      slot,
+      iommu,
+      function: exerciser({ name: id, clock, trace, pasidBits }),
     })),
   ];
 };

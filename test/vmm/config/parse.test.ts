@@ -27,6 +27,7 @@ describe('configuration', () => {
       viommu: { model: 'riscv' },
       disks: [],
       nics: [],
+      exercisers: [],
       'entry-mode': 's',
       reboot: false,
       seed: 1,
@@ -64,7 +65,7 @@ describe('configuration', () => {
     ['nothing', { memory: null }, 'memory: expected a size from 16M to 3G, a multiple of 2M (suffixes K, M, G), found nothing'],
     ['harts', { smp: 9 }, 'smp: expected a whole number from 1 to 8, found 9'],
     ['fraction', { smp: 1.5 }, 'smp: expected a whole number from 1 to 8, found 1.5'],
-    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, cmdline, memory, smp, cpu, viommu, disks, nics, entry-mode, reboot, timeout, max-instructions, seed, trace, log-level, found the key "memroy" (did you mean memory?)'],
+    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, cmdline, memory, smp, cpu, viommu, disks, nics, exercisers, entry-mode, reboot, timeout, max-instructions, seed, trace, log-level, found the key "memroy" (did you mean memory?)'],
     ['choice', { viommu: { model: 'risc' } }, 'viommu.model: expected riscv or none, found "risc" (did you mean riscv?)'],
     ['group', { viommu: 'riscv' }, 'viommu: expected a group of keys, found "riscv"'],
     ['list', { disks: { path: 'a' } }, 'disks: expected a list, found a group of keys'],
@@ -122,6 +123,7 @@ describe('devices', () => {
     const config = good({
       disks: [{ path: 'a' }, { path: 'b', id: 'nvme0', address: 1 }],
       nics: [{}, { mac: '52:54:00:12:34:56', address: 2 }, { id: 'net0' }],
+      exercisers: [{}, { id: 'exerciser0', 'pasid-bits': 8 }],
     });
     expect(config.disks.map((disk) => [disk.id, disk.address])).toEqual([
       ['nvme1', 3],
@@ -131,6 +133,10 @@ describe('devices', () => {
       ['net1', 4, '52:54:00:12:34:57'],
       ['net2', 2, '52:54:00:12:34:56'],
       ['net0', 5, '52:54:00:12:34:58'],
+    ]);
+    expect(config.exercisers.map((one) => [one.id, one.address, one['pasid-bits']])).toEqual([
+      ['exerciser1', 6, 20],
+      ['exerciser0', 7, 8],
     ]);
   });
 });
