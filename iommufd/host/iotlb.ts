@@ -113,6 +113,11 @@ export class Iotlb {
     return this.#words[at + flagsAt]! & 7;
   }
 
+  /** Guest-physical page number (4 KiB) at which an entry's range begins. */
+  guestPage(at: number): number {
+    return this.#words[at + gpaHi]! * 2 ** 32 + (this.#words[at + gpaLo]! >>> 0);
+  }
+
   /** Mask of the address bits inside an entry's page. */
   offsetMask(at: number): number {
     return classMasks[(this.#words[at + vpnHi]! >>> 24) & 3]!;

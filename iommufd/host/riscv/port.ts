@@ -70,6 +70,17 @@ export class RiscvPort implements DmaPort {
     return this.#access(hi, lo, length, pasid, right.write);
   }
 
+  /** Where the cached translation of an address without PASID leads; looks, and changes nothing. */
+  peek(iova: bigint): { readonly gpa: number; readonly hpa: number } | undefined {
+    const space = this.#spaces[noPasid & (remembered - 1)]!;
+    if (space.epoch !== this.#iommu.epoch || space.pasid !== noPasid) return undefined;
+    const { iotlb } = this.#iommu;
+    const lo = Number(iova & 0xffff_ffffn) | 0;
+    const at = iotlb.lookup(space.space, space.process, Number(iova >> 32n) | 0, lo);
+    if (at < 0) return undefined;
+    return { gpa: iotlb.guestPage(at) * 4096 + (lo & iotlb.offsetMask(at)), hpa: iotlb.address(at, lo) };
+  }
+
   message(hi: number, lo: number, data: number): boolean {
     const iommu = this.#iommu;
     this.counters.messages++;
