@@ -1,6 +1,6 @@
 import { errno } from '#vmm/base/errno';
 import { OpenFile } from './file.ts';
-import { type Handler, dispatch } from './ioctls.ts';
+import { dispatch } from './ioctls.ts';
 import type { AccountMode } from './iova/accounting.ts';
 import type { Kernel } from './kernel.ts';
 import type { Ioas } from './objects/ioas.ts';
@@ -9,8 +9,6 @@ import { type KernelObject, ObjectTable } from './objects/object.ts';
 import type { PhysicalGroup } from './physical-device.ts';
 import { MmapTable } from './mmap.ts';
 import { UserArray } from './user-data.ts';
-
-export type { Handler };
 
 /** `struct iommufd_ctx`: one open of /dev/iommu (or of /dev/vfio/vfio), and everything made through it. */
 export class Context extends OpenFile {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Iommufd } from '#iommufd/client/iommufd';
 import type { Result } from '#iommufd/client/result';
 import { VfioDevice } from '#iommufd/client/vfio-device';
-import { Context } from '#iommufd/kernel/context';
+import type { Context } from '#iommufd/kernel/context';
 import { Kernel } from '#iommufd/kernel/kernel';
 import { SelftestCommands } from '#iommufd/kernel/selftest/commands';
 import { MockDriver } from '#iommufd/kernel/selftest/mock-driver';

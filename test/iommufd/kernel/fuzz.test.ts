@@ -373,7 +373,13 @@ calls['VFIO_IOMMU_UNMAP_DMA'] = (p, s) =>
   );
 calls['read'] = (p, s) => p.kernel.read(access(p, s.a), p.scratchAddress(), (s.b % 6) * 40);
 calls['write'] = (p, s) => p.kernel.write(access(p, s.a), Number(p.data), (s.b % 4) * 8);
-calls['close'] = (p, s) => (s.b % 5 === 0 ? p.kernel.close(access(p, s.a)) : 0);
+calls['close'] = (p, s) => {
+  const fd = access(p, s.a);
+  if (s.b % 5 !== 0 || p.mappable[0] === fd) return 0;
+  // Its number may be given to another file.
+  if (p.mappable.includes(fd)) p.mappable.splice(p.mappable.indexOf(fd), 1);
+  return p.kernel.close(fd);
+};
 calls['munmap'] = (p, s) => {
   if (s.b % 20 === 0) p.kernel.memory.unmap(Number(p.user(s.a)), 4096);
   return 0;
