@@ -35,6 +35,8 @@ export interface MachineHost {
   console(bytes: Uint8Array): void;
   /** Hear every event from power-on; `trace.listen` comes too late for the calls that set the host up. */
   readonly listeners?: readonly TraceSink[];
+  /** Devices besides those of the configuration. */
+  devices?(sources: { readonly clock: Clock; readonly trace: Trace }): readonly PlacedFunction[];
 }
 
 /** When `run` comes back before the guest has ended; whichever is met first. */
@@ -164,7 +166,10 @@ export class Machine {
     const beforeAccess = (rid: number): void => this.assignment.viommu?.bridge.beforeUse(rid);
     this.pci = new PciHost({ bus, ecam, windows, trace, beforeAccess });
     const openDisk = (disk: DiskConfig): StorageBackend => host.openDisk(disk);
-    this.functions = buildDevices(config, { clock, trace, openDisk }, this.#disks);
+    this.functions = [
+      ...buildDevices(config, { clock, trace, openDisk }, this.#disks),
+      ...(host.devices?.({ clock, trace }) ?? []),
+    ];
     this.host = buildHost(this.memory, this.functions, clock, trace);
     for (const { placed, port } of this.host.devices) this.pci.plug(rid(placed.slot << 3), placed.function, port);
     this.assignment = assignDevices({

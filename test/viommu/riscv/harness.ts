@@ -1,21 +1,33 @@
 import { readFileSync } from 'node:fs';
 import { type CommandName, encodeCommand } from '#iommufd/arch/riscv/commands';
-import { fsc, iosatpMode } from '#iommufd/arch/riscv/tables';
+import { pageRequestRecord, pageResponsePayload } from '#iommufd/arch/riscv/faults';
+import { encodeProcessContext, fsc, iosatpMode, pdtpMode } from '#iommufd/arch/riscv/tables';
 import type { Operands } from '#iommufd/arch/riscv/commands';
-import { cqb, cqcsr, ddtp, ddtpMode, fqb, fqcsr, offsets } from '#iommufd/arch/riscv/registers';
+import { cqb, cqcsr, ddtp, ddtpMode, fqb, fqcsr, offsets, pqb, pqcsr } from '#iommufd/arch/riscv/registers';
 import { encodeDeviceContext, encodeDirectoryEntry } from '#iommufd/arch/riscv/tables';
 import { parseConfig } from '#vmm/config/parse';
 import { layout } from '#vmm/machine/layout';
 import { Machine } from '#vmm/machine/machine';
+import { AtsFunction } from './ats-function.ts';
 
 const ram = layout.ram.base;
 /** Where the test keeps its tables, in guest RAM that no program uses: nothing is ever run. */
 // prettier-ignore
 export const places = {
   commandQueue: ram + 0x100000, faultQueue: ram + 0x110000, root: ram + 0x120000, middle: ram + 0x121000,
-  leaf: ram + 0x122000, stage1: ram + 0x130000, page: ram + 0x140000,
+  leaf: ram + 0x122000, stage1: ram + 0x130000, page: ram + 0x140000, pageRequestQueue: ram + 0x150000,
+  processes: ram + 0x160000,
 } as const;
 export const queueEntries = 256;
+/** PCI slot and device_id of the first function with ATS, PRI and PASID. */
+export const atsSlot = 8;
+export const atsDeviceId = atsSlot << 3;
+/** What a guest finds in its page-request queue. */
+export interface QueuedRequest {
+  readonly deviceId: number;
+  readonly pasid: number;
+  readonly payload: bigint;
+}
 
 /** A machine with two NICs whose guest is the test: it programs the vIOMMU through its registers and memory. */
 export class Driver {
@@ -23,18 +35,27 @@ export class Driver {
   /** Names of the host calls since the last `take`. */
   readonly #calls: string[] = [];
   #tail = 0;
+  #pageHead = 0;
+  #pageEntries = 0;
+  /** Functions with ATS, PRI and PASID, by slot from `atsSlot`. */
+  readonly functions: readonly AtsFunction[];
 
-  constructor(nics = 2) {
+  constructor(nics = 2, functions = 0) {
     const parsed = parseConfig({ memory: '16M', nics: Array.from({ length: nics }, () => ({})) });
     if (!parsed.ok) throw new Error('bad test configuration');
     const image = readFileSync('guest-images/images/hello.elf');
     const noDisk = () => {
       throw new Error('no disk here');
     };
-    this.machine = Machine.create(parsed.config, { image, openDisk: noDisk, console: () => {} });
+    this.functions = Array.from({ length: functions }, (_, i) => new AtsFunction(`ats${i}`));
+    const devices = () =>
+      this.functions.map((fn, i) => ({ id: fn.name, slot: atsSlot + i, iommu: true, function: fn }));
+    this.machine = Machine.create(parsed.config, { image, openDisk: noDisk, console: () => {}, devices });
     this.machine.trace.listen(({ name, fields }) => {
       if (name === 'iommufd.ioctl') this.#calls.push(String(fields['name']));
+      if (name === 'iommufd.write') this.#calls.push('write(fault)');
     });
+    for (const i of this.functions.keys()) this.enableFunction(i);
     this.write(offsets.cqb, 8, cqb.encode({ 'LOG2SZ-1': 7n, PPN: BigInt(places.commandQueue / 4096) }));
     this.write(offsets.cqcsr, 4, cqcsr.encode({ cqen: 1n }));
     this.write(offsets.fqb, 8, fqb.encode({ 'LOG2SZ-1': 6n, PPN: BigInt(places.faultQueue / 4096) }));
@@ -108,5 +129,101 @@ export class Driver {
   /** The way to memory of the NIC in PCI slot `slot`. */
   port(slot: number) {
     return this.machine.host.devices.find(({ placed }) => placed.slot === slot)!.port;
+  }
+
+  // ── ATS, PRI and PASID ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Bus Master Enable and PASID Enable of a function, as its driver would set them. */
+  enableFunction(index: number): void {
+    const config = layout.ecam.base + ((atsSlot + index) << 15);
+    const { bus } = this.machine;
+    bus.write(config + 4, 2, 6);
+    for (let at = 0x100; at !== 0;) {
+      const header = Number(bus.read(config + at, 4));
+      if ((header & 0xffff) === 0x1b) bus.write(config + at + 6, 2, 7);
+      if ((header & 0xffff) === 0x0f) bus.write(config + at + 6, 2, 0x8000);
+      if ((header & 0xffff) === 0x13) {
+        bus.write(config + at + 12, 4, 64);
+        bus.write(config + at + 4, 2, 1);
+      }
+      at = (header >>> 20) & 0xffc;
+    }
+  }
+
+  /** Turns the page-request queue on, with 2^log2 entries. */
+  enablePageRequests(log2 = 6): void {
+    this.#pageEntries = 1 << log2;
+    this.write(
+      offsets.pqb,
+      8,
+      pqb.encode({ 'LOG2SZ-1': BigInt(log2 - 1), PPN: BigInt(places.pageRequestQueue / 4096) }),
+    );
+    this.write(offsets.pqcsr, 4, pqcsr.encode({ pqen: 1n }));
+    this.#pageHead = 0;
+  }
+
+  /** Takes what is in the page-request queue. */
+  takePageRequests(): QueuedRequest[] {
+    const tail = Number(this.read(offsets.pqt, 4));
+    const found: QueuedRequest[] = [];
+    for (; this.#pageHead !== tail; this.#pageHead = (this.#pageHead + 1) % this.#pageEntries) {
+      const bytes = this.machine.readMemory(places.pageRequestQueue + 16 * this.#pageHead, 16);
+      const view = new DataView(bytes.buffer);
+      const head = pageRequestRecord.decode(view.getBigUint64(0, true));
+      found.push({
+        deviceId: Number(head.DID),
+        pasid: head.PV ? Number(head.PID) : -1,
+        payload: view.getBigUint64(8, true),
+      });
+    }
+    this.write(offsets.pqh, 4, BigInt(this.#pageHead));
+    return found;
+  }
+
+  /** Answers a group. */
+  respond(deviceId: number, pasid: number, group: number, code = 0): void {
+    this.command('ATS.PRGR', {
+      ...(pasid < 0 ? {} : { PV: 1n, PID: BigInt(pasid) }),
+      RID: BigInt(deviceId),
+      PAYLOAD: pageResponsePayload.encode({ PRGI: BigInt(group), code: BigInt(code), destination: BigInt(deviceId) }),
+    });
+  }
+
+  /**
+   * A context for a function: ATS and PRI, and a PD8 process directory at `places.processes` with one process, `pasid`,
+   * whose first stage is the Sv39 table at `places.stage1`; requests without a PASID are its as well.
+   */
+  sharing(pasid = 1, more = 0n): readonly bigint[] {
+    // V EN_ATS EN_PRI PDTV PRPR; DPE, with process 0 alike.
+    const tc = 0x1n | 0x2n | 0x4n | 0x20n | 0x40n | 0x200n | more;
+    const mode = { MODE: BigInt(iosatpMode.Sv39), PPN: BigInt(places.stage1 / 4096) };
+    for (const [id, PSCID] of [
+      [0, 9n],
+      [pasid, BigInt(pasid)],
+    ] as const)
+      // prettier-ignore
+      this.store(places.processes + 16 * id, ...encodeProcessContext({ ta: { V: 1n, PSCID }, fsc: mode }));
+    return [tc, 0n, 0n, fsc.encode({ MODE: BigInt(pdtpMode.PD8), PPN: BigInt(places.processes / 4096) })];
+  }
+
+  /** Maps a page of the table at `places.stage1` (its second and third level right behind it), or unmaps it. */
+  map(iova: bigint, flags = 0xd7n, to: number = places.page): void {
+    const index = (shift: bigint): number => Number((iova >> shift) & 511n) * 8;
+    const entry = (address: number, bits: bigint): bigint => (BigInt(address / 4096) << 10n) | bits;
+    this.store(places.stage1 + index(30n), entry(places.stage1 + 4096, 1n));
+    this.store(places.stage1 + 4096 + index(21n), entry(places.stage1 + 8192, 1n));
+    this.store(places.stage1 + 8192 + index(12n), flags === 0n ? 0n : entry(to, flags));
+  }
+
+  /** Nothing outstanding anywhere, or what still is. */
+  leftOver(): Record<string, number> {
+    const { assignment, host } = this.machine;
+    const { bridge } = assignment.viommu!;
+    return {
+      groups: bridge.pageRequests.outstanding,
+      invalidations: bridge.invalidations.outstanding,
+      host: host.driver.deviceInvalidations,
+      link: host.link.outstanding,
+    };
   }
 }
