@@ -19,7 +19,7 @@ export type PageOutcome = 'success' | 'invalid' | 'failure' | 'disabled';
 export interface PageListener {
   pageAnswered(outcome: PageOutcome): void;
 }
-export type SendOutcome = 'sent' | 'no-credits' | 'disabled';
+type SendOutcome = 'sent' | 'no-credits' | 'disabled';
 
 interface Group {
   readonly pasid: number;

@@ -29,7 +29,7 @@ type State = 'resolve' | 'translating' | 'credits' | 'responding' | 'issued' | '
 const mostPageFaults = 16;
 const mostStale = 64;
 /** Beyond the permission bits, in `rights`. */
-export const rightsBits = { ...permission, global: 16, privileged: 32 } as const;
+const rightsBits = { ...permission, global: 16, privileged: 32 } as const;
 
 const needed: Readonly<Record<AccessKind, number>> = {
   read: permission.read,
@@ -371,7 +371,7 @@ export class Access implements Activity, PageListener {
   }
 }
 
-export const dmaStatus = {
+const dmaStatus = {
   'unsupported-request': statuses.UNSUPPORTED_REQUEST.value,
   'completer-abort': statuses.COMPLETER_ABORT.value,
 } as const;

@@ -39,7 +39,7 @@ const zeroes = {
 /** Counters since reset. */
 export type Counts = typeof zeroes;
 
-export interface LinkOptions {
+interface LinkOptions {
   readonly name: string;
   readonly clock: Clock;
   readonly trace: Trace;

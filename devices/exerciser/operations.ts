@@ -24,8 +24,8 @@ export interface Operation {
 }
 
 /** Longest transaction, bytes. */
-export const mostBytes = 1 << 24;
-export const mostPages = 512;
+const mostBytes = 1 << 24;
+const mostPages = 512;
 
 const crcTable = new Uint32Array(256);
 for (let n = 0; n < 256; n++) {

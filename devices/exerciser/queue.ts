@@ -14,7 +14,7 @@ const localPerQueue = localBytes / queueCount;
 const mostEntriesShift = 12;
 
 /** What software wrote before it enabled the queue. */
-export interface QueueSettings {
+interface QueueSettings {
   readonly control: number;
   readonly attributes: number;
   readonly baseHi: number;

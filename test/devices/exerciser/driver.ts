@@ -23,7 +23,7 @@ import { type RegisterName, type RegisterRow, registers } from '#devices/exercis
 
 const pageBytes = 4096;
 /** Log of every request: `pasid` -1 without. */
-export type Sent =
+type Sent =
   | ({ readonly type: 'access' } & MemoryRequest)
   | ({ readonly type: 'translate' } & TranslationRequest)
   | ({ readonly type: 'page' } & PageRequestMessage)
@@ -153,7 +153,7 @@ export class FakePort implements TransactionPort {
 const identity = (page: number): Mapping => ({ to: page, read: true, write: true });
 
 /** The same bytes without anything but reads and writes. */
-export const plainPort = (port: FakePort): DmaPort => ({
+const plainPort = (port: FakePort): DmaPort => ({
   get memory() {
     return port.memory;
   },
@@ -178,7 +178,7 @@ export type Request = Omit<Partial<ReturnType<typeof descriptor.decode>>, 'opcod
 
 /** Where things are, in local memory or in memory. */
 export const place = { ring: 0x8000, completions: 0xc000, data: 0x0, ringInMemory: 0x10_0000, completionsInMemory: 0x11_0000 }; // prettier-ignore
-export const entriesShift = 6;
+const entriesShift = 6;
 const entries = 2 ** entriesShift;
 
 export interface QueueSetup {
