@@ -169,10 +169,9 @@ export class PageRequests {
       });
   }
 
-  /** The device's attachment changed (undefined: every device's): the kernel has answered what was outstanding. */
-  forget(deviceId: number | undefined): void {
-    for (const same of [...this.#groups.values()])
-      for (const group of [...same])
-        if (deviceId === undefined || group.device.deviceId === deviceId) this.#forget(group);
+  /** The device's attachment changed: the kernel has answered what was outstanding. */
+  forget(deviceId: number): void {
+    const groups = [...this.#groups.values()].flat();
+    for (const group of groups) if (group.device.deviceId === deviceId) this.#forget(group);
   }
 }

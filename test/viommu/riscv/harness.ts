@@ -215,6 +215,13 @@ export class Driver {
     this.store(places.stage1 + 8192 + index(12n), flags === 0n ? 0n : entry(to, flags));
   }
 
+  /** Lets the command queue go on after a device did not complete an invalidation. */
+  recover(): void {
+    const { cmd_ill, cmd_to, cqmf } = cqcsr.decode(this.read(offsets.cqcsr, 4));
+    if (cmd_ill || cqmf) throw new Error('the command queue stopped at a command that is legal');
+    if (cmd_to) this.write(offsets.cqcsr, 4, cqcsr.encode({ cqen: 1n, cmd_to: 1n }));
+  }
+
   /** Nothing outstanding anywhere, or what still is. */
   leftOver(): Record<string, number> {
     const { assignment, host } = this.machine;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { causes, faultRecord, messageCode, ttyp } from '#iommufd/arch/riscv/faults';
 import { ddtp, ddtpMode, msiConfigOffset, offsets, pqcsr } from '#iommufd/arch/riscv/registers';
 import { layout } from '#vmm/machine/layout';
-import { AtsFunction } from './ats-function.ts';
+import type { AtsFunction } from './ats-function.ts';
 import { atsDeviceId, Driver, places } from './harness.ts';
 
 const iova = 0x12_3456_7000n;

@@ -63,6 +63,8 @@ export class RiscvIommuDriver implements IommuDriver {
   readonly #invalidations: Invalidations | undefined;
   #core: IommuCore | undefined;
   #drainDue = false;
+  /** A page request that is not the last of its group is being reported. */
+  #isPartial = false;
   readonly #reader: QueueReader = {
     fault: (record) => this.#report(record),
     pageRequest: (head, payload) => this.#reportPageRequest(head, payload),
@@ -114,6 +116,7 @@ export class RiscvIommuDriver implements IommuDriver {
       });
     if (!device || isMarker) return;
     const byte = address << 12n;
+    this.#isPartial = L === 0n;
     this.#core?.reportFault(device, {
       pasid: PV ? Number(PID) : noPasid,
       addressHi: Number(byte >> 32n),
@@ -122,6 +125,7 @@ export class RiscvIommuDriver implements IommuDriver {
       grpid: Number(PRGI),
       last: L === 1n,
     });
+    this.#isPartial = false;
   }
 
   /** What is left of groups whose last request may be among the lost ones would never be finished. */
@@ -215,7 +219,11 @@ export class RiscvIommuDriver implements IommuDriver {
       this.hardware.command('IOTINVAL.VMA', { GV: 1n, GSCID: BigInt(stage2.gscid) });
       this.hardware.fence();
     }
-    if (hadAts) this.#invalidateAll(probed);
+    if (hadAts) {
+      this.#invalidateAll(probed);
+      // What it asked under the old context is not the new one's to know.
+      this.#core?.discardPartial(device);
+    }
     return 0;
   }
 
@@ -271,6 +279,8 @@ export class RiscvIommuDriver implements IommuDriver {
 
   /** Page request group response towards the device (§3.1.4, ATS.PRGR). */
   pageResponse(device: IommuDevice, pasid: number, grpid: number, code: number): void {
+    // The core refuses each request for which it has no queue; a device takes one answer a group, after the last.
+    if (this.#isPartial) return;
     const destination = BigInt(device.host.rid);
     const pcieCode = BigInt(responseCodes[code] ?? responseFailure);
     this.hardware.command('ATS.PRGR', {
