@@ -18,7 +18,7 @@ import {
 import type { Requester } from '#iommufd/arch/riscv/hpm';
 import { attribute, type PageTableFormat } from '../../pagetable/format.ts';
 import { sv39, sv39x4, sv48, sv48x4, sv57, sv57x4 } from '../../pagetable/formats/riscv.ts';
-import { walk } from '../../pagetable/walk.ts';
+import { walk, type WalkResult } from '../../pagetable/walk.ts';
 import {
   type ContextRules,
   decodeDeviceContext,
@@ -39,6 +39,7 @@ import {
   type TranslationFault,
   type TranslationRequest,
 } from './translation.ts';
+import type { WalkObserver } from './walk-observer.ts';
 import { WalkMemory } from './walk-memory.ts';
 
 /** Where one stage leads. */
@@ -60,6 +61,13 @@ export interface AddressSpace {
   readonly ppn: bigint;
   readonly sum: boolean;
   readonly supervisor: boolean;
+}
+/** Who watches the context caches; a process is `deviceId * 2^20 + processId`. */
+export interface ContextWatch {
+  deviceFilled(deviceId: number): void;
+  deviceServed(deviceId: number): void;
+  processFilled(key: number): void;
+  processServed(key: number): void;
 }
 /** Why the second stage gave nothing; the caller knows which cause that is. */
 type Missed = 'page' | 'access' | 'corrupt';
@@ -100,7 +108,7 @@ export interface TranslatorOptions {
 export class Translator {
   readonly memory: WalkMemory;
   readonly features: Capabilities;
-  readonly #qosMask: { readonly RCID: number; readonly MCID: number };
+  readonly qosMask: { readonly RCID: number; readonly MCID: number };
   readonly #firstStage: ReadonlyMap<number, PageTableFormat>;
   readonly #secondStage: ReadonlyMap<number, PageTableFormat>;
   /** ddtp.iommu_mode and root page, fctl.BE; the owner keeps them current. */
@@ -113,12 +121,16 @@ export class Translator {
   walks = 0;
   /** Performance events (§5.23), when somebody counts. */
   onEvent: ((event: number, who: Requester) => void) | undefined;
+  /** Sees every table entry that is read, and why a walk ended; undefined while nobody asks. */
+  observer: WalkObserver | undefined;
+  /** Told when a context was cached, and when one was served from a cache. */
+  contexts: ContextWatch | undefined;
   #who: Requester = { deviceId: 0, processId: -1, gscid: -1, pscid: -1 };
 
   constructor(options: TranslatorOptions) {
     this.features = options.features;
     this.memory = new WalkMemory(options.memory, options.features.PAS);
-    this.#qosMask = options.qosMask ?? { RCID: 0, MCID: 0 };
+    this.qosMask = options.qosMask ?? { RCID: 0, MCID: 0 };
     const paging = { svpbmt: this.features.Svpbmt === 1, svrsw60t59b: this.features.Svrsw60t59b === 1 };
     this.#firstStage = new Map([
       [iosatpMode.Sv39, sv39(paging)],
@@ -239,11 +251,16 @@ export class Translator {
     const extended = this.#extended;
     if (deviceId >>> deviceIdBits(levels, extended) !== 0) return causes.transactionDisallowed;
     const cached = this.deviceContexts.get(deviceId);
-    if (cached) return cached;
+    if (cached) {
+      this.contexts?.deviceServed(deviceId);
+      return cached;
+    }
     let a = this.rootPpn << 12n;
     for (let i = levels - 1; i > 0; i--) {
       this.#event(hpmEvent.ddtWalk);
-      const ddte = this.memory.load64(a + BigInt(ddi(deviceId, i as 1 | 2, extended)) * 8n, this.bigEndian);
+      a += BigInt(ddi(deviceId, i as 1 | 2, extended)) * 8n;
+      const ddte = this.memory.load64(a, this.bigEndian);
+      this.observer?.read('DDT', i, undefined, a, ddte === undefined ? undefined : [ddte]);
       if (ddte === undefined) return this.#directoryFault(causes.ddtAccessFault, causes.ddtCorruption);
       if (!(ddte & V)) return causes.ddtInvalid;
       if (isEntryMisconfigured(ddte)) return causes.ddtMisconfigured;
@@ -251,18 +268,21 @@ export class Translator {
     }
     this.#event(hpmEvent.ddtWalk);
     const bytes = deviceContextBytes(extended);
-    const words = this.memory.load(a + BigInt(ddi(deviceId, 0, extended) * bytes), bytes / 8, this.bigEndian);
+    a += BigInt(ddi(deviceId, 0, extended) * bytes);
+    const words = this.memory.load(a, bytes / 8, this.bigEndian);
+    this.observer?.read('DC', 0, undefined, a, words);
     if (!words) return this.#directoryFault(causes.ddtAccessFault, causes.ddtCorruption);
     if (!(words[0]! & V)) return causes.ddtInvalid;
     const dc = decodeDeviceContext(words, this.#rules);
     if (!dc) return causes.ddtMisconfigured;
     this.deviceContexts.put(deviceId, deviceId, dc);
+    this.contexts?.deviceFilled(deviceId);
     return dc;
   }
 
   get #rules(): ContextRules {
     const { features, bigEndian } = this;
-    return { features, bigEndian, sbeFree: features.END === 1, qosMask: this.#qosMask };
+    return { features, bigEndian, sbeFree: features.END === 1, qosMask: this.qosMask };
   }
 
   #directoryFault(fault: Cause, corrupt: Cause): Cause {
@@ -278,7 +298,10 @@ export class Translator {
   ): ProcessContext | { ok: false; cause: Cause; iotval2: bigint } {
     const key = deviceId * 2 ** 20 + processId;
     const cached = this.processContexts.get(key);
-    if (cached) return cached;
+    if (cached) {
+      this.contexts?.processServed(key);
+      return cached;
+    }
     const fail = (cause: Cause): { ok: false; cause: Cause; iotval2: bigint } => ({ ok: false, cause, iotval2: 0n });
     let a = dc.fscPpn << 12n;
     for (let i = dc.fscMode - 1; ; i--) {
@@ -291,12 +314,14 @@ export class Translator {
       a = spa.address;
       this.#event(hpmEvent.pdtWalk);
       const words = this.memory.load(a, i === 0 ? 2 : 1, dc.sbe);
+      this.observer?.read(i === 0 ? 'PC' : 'PDT', i, gpa, a, words);
       if (!words) return fail(this.#directoryFault(causes.pdtAccessFault, causes.pdtCorruption));
       if (!(words[0]! & V)) return fail(causes.pdtInvalid);
       if (i === 0) {
         const pc = decodeProcessContext(words, this.features);
         if (!pc) return fail(causes.pdtMisconfigured);
         this.processContexts.put(key, deviceId, pc);
+        this.contexts?.processFilled(key);
         return pc;
       }
       if (isEntryMisconfigured(words[0]!)) return fail(causes.pdtMisconfigured);
@@ -326,7 +351,7 @@ export class Translator {
       let stopped: { cause: Cause; iotval2: bigint } = fault;
       let entryPa = 0n;
       this.walks++;
-      const leaf = walk(format, ppn << 12n, iova, (at) => {
+      const leaf = walk(format, ppn << 12n, iova, (at, level) => {
         const spa = this.#translateSecond(dc, at, implicitRead);
         if (typeof spa === 'string') {
           stopped = this.#secondStageFault(spa, need, (at & ~3n) | 1n);
@@ -335,22 +360,36 @@ export class Translator {
         this.#event(hpmEvent.firstStageWalk);
         entryPa = spa.address;
         const raw = this.memory.load64(entryPa, dc.sbe);
+        this.observer?.read('stage 1', level, at, entryPa, raw === undefined ? undefined : [raw]);
         if (raw === undefined) stopped = this.#memoryFault(need);
         return raw;
       });
       if (leaf.kind === 'stopped') return { ok: false, ...stopped };
-      if (leaf.kind !== 'leaf') return fault;
+      if (leaf.kind !== 'leaf') {
+        this.observer?.note(whyNoLeaf(leaf));
+        return fault;
+      }
       let { attributes } = leaf;
-      if (need.strict && isDenied(attributes, need)) return fault;
+      if (need.strict && isDenied(attributes, need)) {
+        this.observer?.note('the page does not grant the access');
+        return fault;
+      }
       const user = (attributes & attribute.user) !== 0;
       if (user !== !supervisor) {
         // A supervisor may reach user pages where SUM is 1, but never execute there.
-        if (!supervisor || !sum || (need.execute && need.strict)) return fault;
+        if (!supervisor || !sum || (need.execute && need.strict)) {
+          this.observer?.note(user ? 'a supervisor may not reach a U page' : 'a user may not reach a page without U');
+          return fault;
+        }
         attributes &= ~attribute.execute;
       }
       const set = missing(attributes, need);
       if (set !== 0) {
-        if (!dc.sade) return fault;
+        if (!dc.sade) {
+          this.observer?.note('A or D is clear, and the device context has no SADE');
+          return fault;
+        }
+        this.observer?.note('A or D is set in the first-stage entry');
         // The store is an implicit write by the second stage.
         const spa = this.#translateSecond(dc, leaf.at, implicitWrite);
         if (typeof spa === 'string') return { ok: false, ...this.#secondStageFault(spa, need, (leaf.at & ~3n) | 3n) };
@@ -375,18 +414,28 @@ export class Translator {
     if (!format) return bare(gpa);
     for (let tries = 0; tries < updateTries; tries++) {
       this.walks++;
-      const leaf = walk(format, dc.iohgatpPpn << 12n, gpa, (at) => {
+      const leaf = walk(format, dc.iohgatpPpn << 12n, gpa, (at, level) => {
         this.#event(hpmEvent.secondStageWalk);
-        return this.memory.load64(at, this.bigEndian);
+        const raw = this.memory.load64(at, this.bigEndian);
+        this.observer?.read('stage 2', level, gpa, at, raw === undefined ? undefined : [raw]);
+        return raw;
       });
       if (leaf.kind === 'stopped') return this.memory.result === access.corrupt ? 'corrupt' : 'access';
-      if (leaf.kind !== 'leaf') return 'page';
+      if (leaf.kind !== 'leaf') {
+        this.observer?.note(whyNoLeaf(leaf));
+        return 'page';
+      }
       let { attributes } = leaf;
-      if (need.strict && isDenied(attributes, need)) return 'page';
-      if (!(attributes & attribute.user)) return 'page';
+      if ((need.strict && isDenied(attributes, need)) || !(attributes & attribute.user)) {
+        this.observer?.note('the second stage does not grant the access');
+        return 'page';
+      }
       const set = missing(attributes, need);
       if (set !== 0) {
-        if (!dc.gade) return 'page';
+        if (!dc.gade) {
+          this.observer?.note('A or D is clear in the second stage, and the device context has no GADE');
+          return 'page';
+        }
         this.#event(hpmEvent.secondStageWalk);
         const updated = this.#update(leaf.at, leaf.raw, set, this.bigEndian);
         if (updated === 'changed') continue;
@@ -430,7 +479,9 @@ export class Translator {
   ): { mapped: Mapped; mrif: Translation['mrif'] } | { cause: Cause } | undefined {
     if (dc.msiptpMode === 0 || !this.#isInterruptFile(dc, gpa >> 12n, 0n)) return undefined;
     const file = extract(gpa >> 12n, dc.msiMask & ((1n << BigInt(guestAddressBits(this.features) - 12)) - 1n));
-    const words = this.memory.load((dc.msiptpPpn << 12n) | (file * 16n), 2, this.bigEndian);
+    const at = (dc.msiptpPpn << 12n) | (file * 16n);
+    const words = this.memory.load(at, 2, this.bigEndian);
+    this.observer?.read('MSI', 0, gpa, at, words);
     if (!words) return { cause: this.#directoryFault(causes.msiPteAccessFault, causes.msiPtCorruption) };
     const [low, high] = words as [bigint, bigint];
     if (!(low & V)) return { cause: causes.msiPteInvalid };
@@ -455,6 +506,13 @@ export class Translator {
     return { mapped: { address, shift: 12, attributes, memoryType: 0, global: false }, mrif };
   }
 }
+
+const whyNoLeaf = (result: Exclude<WalkResult, { readonly kind: 'leaf' }>): string =>
+  result.kind === 'malformed'
+    ? `the entry is malformed: ${result.why}`
+    : result.kind === 'non-canonical'
+      ? 'the address is outside what the mode translates'
+      : 'the entry is not valid';
 
 const implicitRead: Need = { read: true, write: false, execute: false, strict: true };
 const implicitWrite: Need = { read: true, write: true, execute: false, strict: true };
