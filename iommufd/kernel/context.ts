@@ -8,7 +8,6 @@ import type { Igroup } from './objects/group.ts';
 import { type KernelObject, ObjectTable } from './objects/object.ts';
 import type { PhysicalGroup } from './physical-device.ts';
 import { MmapTable } from './mmap.ts';
-import { UserArray } from './user-data.ts';
 
 /** `struct iommufd_ctx`: one open of /dev/iommu (or of /dev/vfio/vfio), and everything made through it. */
 export class Context extends OpenFile {
@@ -21,14 +20,11 @@ export class Context extends OpenFile {
   accountMode: Exclude<AccountMode, 'none'>;
   /** The IOAS behind the VFIO type1 ioctls. */
   vfioIoas: Ioas | undefined;
-  /** The invalidation array of the call under way. */
-  readonly array: UserArray;
 
   constructor(kernel: Kernel, accountMode: Exclude<AccountMode, 'none'>) {
     super();
     this.kernel = kernel;
     this.accountMode = accountMode;
-    this.array = new UserArray(kernel.memory);
     this.mmaps = new MmapTable();
   }
 

@@ -1,4 +1,5 @@
 import { errno } from '#vmm/base/errno';
+import { LowestIds } from './ids.ts';
 
 /** poll events (EPOLLIN, EPOLLOUT, EPOLLRDNORM). */
 export const pollEvents = { in: 1, out: 4, rdnorm: 64 } as const;
@@ -51,28 +52,27 @@ export abstract class OpenFile {
 
 /** File descriptors of the process: lowest free number first. */
 export class FileTable {
-  readonly #files: (OpenFile | null | undefined)[] = [null, null, null];
+  readonly #files: (OpenFile | undefined)[] = [];
+  readonly #numbers = new LowestIds(3);
 
   /** A number that is not in use yet and refers to nothing until `install`. */
   reserve(): number {
-    let fd = 3;
-    while (this.#files[fd] !== undefined) fd++;
-    this.#files[fd] = null;
-    return fd;
+    return this.#numbers.take();
   }
   install(fd: number, file: OpenFile): void {
     this.#files[fd] = file;
   }
   unreserve(fd: number): void {
-    this.#files[fd] = undefined;
+    this.#numbers.free(fd);
   }
   get(fd: number): OpenFile | undefined {
-    return this.#files[fd] ?? undefined;
+    return this.#files[fd];
   }
   close(fd: number): number {
     const file = this.#files[fd];
     if (!file) return -errno.EBADF;
     this.#files[fd] = undefined;
+    this.#numbers.free(fd);
     file.put();
     return 0;
   }

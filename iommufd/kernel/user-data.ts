@@ -29,7 +29,7 @@ export class UserStruct implements UserData {
   }
 }
 
-/** `struct iommu_user_data_array` over process memory. One object a context, used for one call at a time. */
+/** `struct iommu_user_data_array` over process memory. */
 export class UserArray implements UserDataArray {
   type = 0;
   entryLength = 0;

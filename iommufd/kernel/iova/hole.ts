@@ -21,7 +21,10 @@ function fit(first: bigint, last: bigint, length: bigint, alignment: bigint, off
   return start >= last || last - start < length - 1n ? undefined : start;
 }
 
-/** Lowest fit in the first of `allowed` that has one, avoiding reserved ranges and areas. Never page 0. */
+/**
+ * Lowest fit in the first of `allowed` that has one, avoiding reserved ranges and areas. Never page 0. The caller knows
+ * that there is none below `from`.
+ */
 export function findHole(
   allowed: readonly IovaRange[],
   reserved: readonly IovaRange[],
@@ -29,9 +32,11 @@ export function findHole(
   length: bigint,
   alignment: bigint,
   offset: bigint,
+  from = page,
 ): bigint | undefined {
+  const lowest = from > page ? from : page;
   for (const range of allowed) {
-    const first = range.first > page ? range.first : page;
+    const first = range.first > lowest ? range.first : lowest;
     const last = range.last < ulongMax - page ? range.last : ulongMax - page;
     if (first > last) continue;
     const start = fit(first, last, length, alignment, offset & pageMask);

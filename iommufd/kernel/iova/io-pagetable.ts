@@ -52,6 +52,8 @@ export class IoPageTable {
   #reserved: Reserved[] = [];
   /** Where automatic allocation may go (empty: anywhere). Sorted, disjoint. */
   #allowed: readonly IovaRange[] = [];
+  /** Where the last automatic IOVA was found, and what was asked for. */
+  #lastChoice: { readonly iova: bigint; readonly length: bigint; readonly alignment: bigint } | undefined;
   readonly domains: PagingDomain[] = [];
   readonly accessors = new Set<TableAccess>();
   disableLargePages = false;
@@ -113,12 +115,14 @@ export class IoPageTable {
 
   unreserve(owner: unknown): void {
     this.#reserved = this.#reserved.filter((range) => range.owner !== owner);
+    this.#lastChoice = undefined;
   }
 
   /** Replaces the ranges for automatic allocation (sorted, disjoint); EADDRINUSE, and no change, if one is reserved. */
   allow(ranges: readonly IovaRange[]): number {
     if (ranges.some((range) => this.#touches(this.#reserved, range.first, range.last))) return errno.EADDRINUSE;
     this.#allowed = ranges;
+    this.#lastChoice = undefined;
     return 0;
   }
 
@@ -134,7 +138,14 @@ export class IoPageTable {
     if (alignment > huge2M) alignment = huge2M;
     if (alignment < BigInt(this.alignment)) return errno.EINVAL;
     const ranges = this.#allowed.length > 0 ? this.#allowed : noRange;
-    return findHole(ranges, this.#reserved, this.areas, length, alignment, address & 0xfffn) ?? errno.ENOSPC;
+    const offset = address & 0xfffn;
+    // Below the last choice nothing had room for as much, as long as nothing was given back there.
+    const last = this.#lastChoice;
+    const known = last && offset === 0n && length >= last.length && alignment >= last.alignment ? last.iova : 0n;
+    const found = findHole(ranges, this.#reserved, this.areas, length, alignment, offset, known);
+    if (found === undefined) return errno.ENOSPC;
+    if (offset === 0n && ranges === noRange) this.#lastChoice = { iova: found, length, alignment };
+    return found;
   }
 
   #check(iova: bigint, length: bigint): number {
@@ -278,6 +289,7 @@ export class IoPageTable {
         continue;
       }
       this.areas.remove(area);
+      if (this.#lastChoice && area.start < this.#lastChoice.iova) this.#lastChoice = undefined;
       this.#unfill(area);
       area.pages.put();
       const low = this.unmappedLo + endLo - startLo + 1;

@@ -68,46 +68,50 @@ export const attachedId = (): number => chosen;
 type Change = (hwpt: Hwpt, device: Device, pasid: number) => Hwpt | undefined | number;
 const attach: Change = (hwpt, device, pasid) => attachHwpt(hwpt, device, pasid) || undefined;
 
+interface Changed {
+  /** The table in use now. */
+  readonly id: number;
+  /** What was in use before, to be put. */
+  readonly old: Hwpt | undefined;
+}
+
 /** `iommufd_device_auto_get_domain`: the first automatic table that suits the device, or a new one. */
-function autoAttach(ioas: Ioas, device: Device, pasid: number, change: Change): Hwpt | undefined | number {
+function autoAttach(ioas: Ioas, device: Device, pasid: number, change: Change): Changed | number {
   const { objects } = device.context;
   for (const hwpt of ioas.hwpts) {
     if (!hwpt.auto) continue;
-    const result = change(hwpt, device, pasid);
-    if (result === errno.EINVAL) continue;
-    if (typeof result !== 'number') chosen = hwpt.id;
-    return result;
+    const old = change(hwpt, device, pasid);
+    if (old === errno.EINVAL) continue;
+    return typeof old === 'number' ? old : { id: hwpt.id, old };
   }
   const immediate = change === attach;
   const hwpt = allocPaging(ioas, device, 0, undefined, immediate ? pasid : undefined);
   if (typeof hwpt === 'number') return hwpt;
-  let old: Hwpt | undefined | number;
-  if (!immediate) {
-    old = change(hwpt, device, pasid);
-    if (typeof old === 'number') {
-      objects.abortAndDestroy(hwpt);
-      return old;
-    }
+  const old = immediate ? undefined : change(hwpt, device, pasid);
+  if (typeof old === 'number') {
+    objects.abortAndDestroy(hwpt);
+    return old;
   }
   hwpt.auto = true;
-  chosen = hwpt.id;
   objects.finalize(hwpt);
-  return old;
+  return { id: hwpt.id, old };
 }
 
 /** `iommufd_device_change_pt`. */
 function changeTable(device: Device, pasid: number, id: number, change: Change): number {
   const target = device.context.objects.get(id);
   if (!target) return errno.ENOENT;
-  let old: Hwpt | undefined | number = errno.EINVAL;
-  chosen = id;
   // The table or IOAS must not go with the old attachment.
   target.users++;
-  if (target instanceof Hwpt) old = change(target, device, pasid);
-  else if (target instanceof Ioas) old = autoAttach(target, device, pasid, change);
+  let changed: Changed | number = errno.EINVAL;
+  if (target instanceof Hwpt) {
+    const old = change(target, device, pasid);
+    changed = typeof old === 'number' ? old : { id, old };
+  } else if (target instanceof Ioas) changed = autoAttach(target, device, pasid, change);
   target.users--;
-  if (typeof old === 'number') return old;
-  if (old) putHwpt(old);
+  if (typeof changed === 'number') return changed;
+  if (changed.old) putHwpt(changed.old);
+  chosen = changed.id;
   return 0;
 }
 

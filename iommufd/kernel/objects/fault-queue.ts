@@ -201,6 +201,8 @@ export function faultAlloc(context: Context, command: Command): number {
 
 /** Requests of unfinished groups that are kept per device; more than hardware can have outstanding. */
 const maxPartial = 4096;
+/** Deviation: Linux has no bound on groups that nobody reads; here the device is told that the request failed. */
+const maxUnread = 1 << 16;
 
 /** `iommu_report_device_fault`: finds the fault queue for a page request, or refuses it. */
 export function reportPageRequest(device: PhysicalDevice, request: PageRequest): void {
@@ -218,6 +220,11 @@ export function reportPageRequest(device: PhysicalDevice, request: PageRequest):
   }
   if (!request.last) {
     device.partial.push(request);
+    return;
+  }
+  if (queue.deliver.length >= maxUnread) {
+    device.partial = device.partial.filter((r) => r.grpid !== request.grpid);
+    driver.pageResponse(iommu, request.pasid, request.grpid, pageResponse.failure);
     return;
   }
   const requests = device.partial.filter((r) => r.grpid === request.grpid);

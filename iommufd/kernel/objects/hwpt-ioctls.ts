@@ -2,7 +2,7 @@ import { iommu_hwpt_alloc, iommu_hwpt_invalidate, iommufdUapi as uapi } from '#i
 import { errno } from '#vmm/base/errno';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
-import { UserStruct } from '../user-data.ts';
+import { UserArray, UserStruct } from '../user-data.ts';
 import { Device } from './device.ts';
 import { FaultQueue } from './fault-queue.ts';
 import { type Hwpt, HwptNested, HwptPaging, allocNested, allocNestedOnViommu, allocPaging } from './hwpt.ts';
@@ -63,7 +63,12 @@ function runInvalidate(context: Context, command: Command): number {
     return errno.EINVAL;
   const target = context.objects.get(command.u32(invalidate.hwpt_id));
   if (!target) return errno.ENOENT;
-  const array = context.array.begin(address, command.u32(invalidate.data_type), entryLength, count);
+  const array = new UserArray(context.kernel.memory).begin(
+    address,
+    command.u32(invalidate.data_type),
+    entryLength,
+    count,
+  );
   let rc: number;
   if (target instanceof HwptNested) {
     const { domain } = target;

@@ -32,7 +32,7 @@ export class Vdevice extends KernelObject implements DriverVdevice {
     if (viommu.vdevices.has(this.virtId)) return errno.EEXIST;
     const rc = viommu.driverViommu.vdeviceInit?.(this) ?? 0;
     if (rc !== 0) return rc;
-    viommu.vdevices.set(this.virtId, this);
+    viommu.addDevice(this);
     this.#known = true;
     return 0;
   }
@@ -41,7 +41,7 @@ export class Vdevice extends KernelObject implements DriverVdevice {
     const { viommu } = this;
     if (this.#known) {
       viommu.driverViommu.vdeviceDestroy?.(this);
-      viommu.vdevices.delete(this.virtId);
+      viommu.removeDevice(this);
     }
     viommu.users--;
     this.owner.vdevice = undefined;

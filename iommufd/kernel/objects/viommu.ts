@@ -15,6 +15,7 @@ export class Viommu extends KernelObject implements ViommuCore {
   readonly parent: HwptPaging;
   readonly driver: IommuDriver;
   readonly vdevices = new Map<bigint, Vdevice>();
+  readonly #ids = new Map<IommuDevice, bigint>();
   readonly queues: EventQueue[] = [];
   #driverViommu: DriverViommu | undefined;
 
@@ -35,8 +36,15 @@ export class Viommu extends KernelObject implements ViommuCore {
     return this.vdevices.get(virtId)?.device;
   }
   virtualId(device: IommuDevice): bigint | undefined {
-    for (const vdevice of this.vdevices.values()) if (vdevice.device === device) return vdevice.virtId;
-    return undefined;
+    return this.#ids.get(device);
+  }
+  addDevice(vdevice: Vdevice): void {
+    this.vdevices.set(vdevice.virtId, vdevice);
+    this.#ids.set(vdevice.device, vdevice.virtId);
+  }
+  removeDevice(vdevice: Vdevice): void {
+    this.vdevices.delete(vdevice.virtId);
+    this.#ids.delete(vdevice.device);
   }
   reportVevent(type: number, bytes: Uint8Array): Errno {
     const queue = this.queues.find((q) => q.type === type);

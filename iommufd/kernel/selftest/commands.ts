@@ -41,6 +41,7 @@ class SelftestDevice extends KernelObject {
     for (const pasid of this.device.igroup.attachments.keys()) detachDevice(this.device, pasid);
     unbindDevice(this.device);
     this.context.kernel.unprobe(this.physical);
+    (this.physical.driver as MockDriver).forget(this.physical.iommu);
   }
 }
 

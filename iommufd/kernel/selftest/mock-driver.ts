@@ -227,6 +227,9 @@ export class MockDriver implements IommuDriver {
     this.devices.push(device);
     return device;
   }
+  forget(device: IommuDevice): void {
+    this.devices.splice(this.devices.indexOf(device as MockDevice), 1);
+  }
   capabilities(device: IommuDevice): DeviceCapabilities {
     return { cacheCoherency: true, dirtyTracking: !(device as MockDevice).noDirty, ats: false };
   }
