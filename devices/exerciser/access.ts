@@ -28,6 +28,11 @@ type State = 'resolve' | 'translating' | 'credits' | 'responding' | 'issued' | '
 
 const mostPageFaults = 16;
 const mostStale = 64;
+/**
+ * How long it waits after the second response that changed nothing; twice as long after each further one, up to 2^10
+ * times. An IOMMU whose queue is full answers Success for software, which needs time to make room.
+ */
+const patienceNs = 1000;
 /** Beyond the permission bits, in `rights`. */
 const rightsBits = { ...permission, global: 16, privileged: 32 } as const;
 
@@ -155,8 +160,10 @@ export class Access implements Activity, PageListener {
   pageAnswered(outcome: PageOutcome): void {
     if (this.#state !== 'responding') return;
     this.readyAt = this.#link.clock.now;
-    if (outcome === 'success') this.#state = 'resolve';
-    else this.#end(pageStatus[outcome]);
+    if (outcome === 'success') {
+      this.#state = 'resolve';
+      if (this.#pageFaults > 1) this.readyAt += patienceNs * 2 ** Math.min(10, this.#pageFaults - 2);
+    } else this.#end(pageStatus[outcome]);
     this.#link.wake();
   }
 

@@ -492,9 +492,18 @@ describe('faulting on demand', () => {
     expect(d.take().map((c) => c.tag)).toEqual([0, 1, 2, 3, 4]);
   });
 
-  it('a handler that says success and maps nothing is asked 16 times', () => {
-    d.port.onPageRequest = ({ pasid, group }) => d.respond(pasid, group);
-    expect(d.do(fill(0x500, { destination_mode: demand }))).toMatchObject([{ status: status.RETRIES, page_requests: 16 }]); // prettier-ignore
+  it('a handler that says success and maps nothing is asked 16 times, with more and more patience', () => {
+    const times: number[] = [];
+    d.port.onPageRequest = ({ pasid, group }) => {
+      times.push(d.clock.now);
+      d.respond(pasid, group);
+    };
+    d.submit([fill(0x500, { destination_mode: demand })]);
+    d.run(10_000_000);
+    expect(d.take()).toMatchObject([{ status: status.RETRIES, page_requests: 16 }]);
+    const waits = times.slice(1).map((time, i) => time - times[i]!);
+    expect(waits.slice(0, 4)).toEqual([300, 1300, 2300, 4300]);
+    expect(waits.at(-1)).toBe(1_024_300);
   });
 
   it('an atomic asks for both rights', () => {
