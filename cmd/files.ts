@@ -52,8 +52,8 @@ export class OutputFile {
     }
   }
 
-  readonly write = (text: string): void => {
-    const bytes = Buffer.from(text);
+  readonly write = (content: string | Uint8Array): void => {
+    const bytes = typeof content === 'string' ? Buffer.from(content) : content;
     try {
       for (let at = 0; at < bytes.length;) at += writeSync(this.#fd, bytes, at);
     } catch (error) {

@@ -13,6 +13,7 @@ import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
 import { logEvents, openLog } from './logging.ts';
+import { Networks } from './networks.ts';
 import { stderr } from './output.ts';
 import type { Prepared } from './prepare.ts';
 import { openDisk } from './storage.ts';
@@ -111,9 +112,15 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   const heard: TraceSink = (event) => {
     if (!isOver) for (const listener of listeners) listener(event);
   };
+  let captureFile: OutputFile | undefined;
+  const { capture } = config;
+  const openCapture = (path: string): OutputFile => (captureFile ??= new OutputFile(path, 'a capture file'));
+  const networks = new Networks((message) => stderr.line(message));
   const host: MachineHost = {
     image,
     openDisk,
+    openNetwork: networks.open,
+    ...(capture === undefined ? {} : { capture: (bytes) => openCapture(capture).write(bytes) }),
     listeners: listeners.length > 0 ? [heard] : [],
     console: (bytes) => {
       kept.add(bytes);
@@ -145,6 +152,7 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       if (stopped !== undefined) break;
       if (!isReboot) continue;
       machine.close();
+      networks.close();
       machine = createMachine(config, host);
       watch.started?.(machine);
       retired = 0;
@@ -156,6 +164,8 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       lines?.flush();
     } finally {
       traceFile?.close();
+      captureFile?.close();
+      networks.close();
       machine.close();
     }
   }

@@ -61,10 +61,33 @@ function expectation(shape: Shape | undefined): string {
   return shape?.kind === 'list' ? 'a list' : 'a group of keys';
 }
 
+/** Which ends a network card's wire has. */
+const wireEnds: Readonly<
+  Record<string, { readonly expected: string; readonly fits: (local: boolean, remote: boolean) => boolean }>
+> = {
+  stream: { expected: 'either local or remote with backend=stream', fits: (local, remote) => local !== remote },
+  dgram: { expected: 'local and remote with backend=dgram', fits: (local, remote) => local && remote },
+};
+
 /** What no single key can say. Looks only at what is well formed. */
 function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
   if (config.image !== undefined && config.kernel !== undefined)
     report(['kernel'], 'either image or kernel', 'both', undefined);
+  for (const [index, nic] of (Array.isArray(config.nics) ? config.nics : []).entries()) {
+    if (typeof nic !== 'object' || nic === null) continue;
+    const { backend, local, remote } = nic;
+    const ends = wireEnds[backend] ?? {
+      expected: `neither local nor remote with backend=${backend}`,
+      fits: (a, b) => !a && !b,
+    };
+    const given = [local === undefined ? '' : 'local', remote === undefined ? '' : 'remote'].filter(
+      (name) => name !== '',
+    );
+    if (!ends.fits(local !== undefined, remote !== undefined))
+      report(['nics', index], ends.expected, given.join(' and ') || 'neither');
+    if (backend === 'dgram' && [local, remote].some((end) => /^[./]/.test(end ?? '')))
+      report(['nics', index], 'host:port with backend=dgram', 'the path of a socket');
+  }
   const groups = [
     ['disks', Array.isArray(config.disks) ? config.disks : []],
     ['nics', Array.isArray(config.nics) ? config.nics : []],

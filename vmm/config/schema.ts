@@ -17,6 +17,14 @@ const identifier = () =>
   });
 const path = (what: string) => text({ max: 4096, what, placeholder: 'path' });
 
+const endpoint = () =>
+  text({
+    max: 256,
+    what: 'host:port (a numeric address, 127.0.0.1:5000 or [::1]:5000) or, for a stream, the path of a Unix socket',
+    placeholder: 'host:port',
+    pattern: /^(?:[0-9.]{7,15}:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}|[./].*)$/,
+  });
+
 const cpu = v.object({
   mips: v.optional(
     doc('instructions per virtual microsecond: how fast virtual time advances', integer({ min: 1, max: 100_000 })),
@@ -48,10 +56,15 @@ const disk = v.object({
 });
 
 const nic = v.object({
-  backend: v.optional(doc('what the other end of the wire is', choice(['hub', 'loopback', 'none'])), 'hub'),
+  backend: v.optional(
+    doc('what the other end of the wire is', choice(['hub', 'loopback', 'stream', 'dgram', 'none'])),
+    'hub',
+  ),
   id: v.optional(doc('name in traces and tables (default net0, net1, …)', identifier())),
   mac: v.optional(doc('station address (default 52:54:00:12:34:56, counting up)', mac())),
   hub: v.optional(doc('which hub, for backend=hub', identifier()), 'hub0'),
+  local: v.optional(doc('for backend=stream: where to listen; for dgram: our end', endpoint())),
+  remote: v.optional(doc('for backend=stream: where to connect; for dgram: the other end', endpoint())),
   iommu: v.optional(doc('put its DMA behind the vIOMMU', flag()), true),
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
 });
@@ -83,8 +96,11 @@ const trace = v.object({
 
 export const machineSchema = v.object({
   image: v.optional(doc('bundled guest to boot', identifier())),
-  kernel: v.optional(doc('ELF file to boot instead', path('the path of an ELF file'))),
-  cmdline: v.optional(
+  kernel: v.optional(
+    doc('kernel to boot instead: an ELF file or a RISC-V Linux Image, plain or gzip', path('the path of a kernel')),
+  ),
+  initrd: v.optional(doc('initial RAM disk for the kernel', path('the path of an initial RAM disk'))),
+  append: v.optional(
     doc(
       'arguments for the guest: /chosen bootargs of the device tree',
       text({
@@ -109,6 +125,9 @@ export const machineSchema = v.object({
     doc('stop after this many guest instructions (default: never)', integer({ min: 1, max: 1e15, suffix: true })),
   ),
   seed: v.optional(doc('seed of everything random', integer({ min: 0, max: 0xffff_ffff })), 1),
+  capture: v.optional(
+    doc('write the frames of all network cards to this file as pcapng', path('the path of the capture file')),
+  ),
   trace: v.optional(doc('record events', trace), {}),
   'log-level': v.optional(
     doc('how much of its own talk the VMM shows', choice(['error', 'warn', 'info', 'debug', 'trace'])),

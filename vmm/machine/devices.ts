@@ -22,20 +22,26 @@ export interface DeviceSources {
   readonly clock: Clock;
   readonly trace: Trace;
   openDisk(disk: DiskConfig): StorageBackend;
+  /** A wire that leaves the process: backends stream and dgram. */
+  openNetwork(nic: NicConfig): PacketBackend;
+  /** Looks at the frames of a card (a capture). */
+  wrapNetwork?(name: string, backend: PacketBackend): PacketBackend;
 }
 
 const unplugged: PacketBackend = { send: () => {}, onFrame: undefined, linkUp: false };
 
 /** One end of a wire for each NIC, in the order of the configuration. */
-const packetBackends = (nics: readonly NicConfig[]): readonly PacketBackend[] => {
+const packetBackends = (nics: readonly NicConfig[], open: DeviceSources['openNetwork']): readonly PacketBackend[] => {
   const hubs = new Map<string, PacketBackend[]>();
   for (const { backend, hub: name } of nics) {
     if (backend !== 'hub' || hubs.has(name)) continue;
     const members = nics.filter((other) => other.backend === 'hub' && other.hub === name);
     hubs.set(name, [...hub(members.length)]);
   }
-  return nics.map(({ backend, hub: name }) => {
+  return nics.map((nic) => {
+    const { backend, hub: name } = nic;
     if (backend === 'loopback') return loopback();
+    if (backend === 'stream' || backend === 'dgram') return open(nic);
     return backend === 'none' ? { ...unplugged } : hubs.get(name)!.shift()!;
   });
 };
@@ -45,10 +51,12 @@ const macBytes = (mac: string): Uint8Array => Uint8Array.from(mac.split(':'), (o
 /** Builds every configured device; `disks` collects the opened backends, to be closed with the machine. */
 export const buildDevices = (
   config: MachineConfig,
-  { clock, trace, openDisk }: DeviceSources,
+  { clock, trace, openDisk, openNetwork, wrapNetwork }: DeviceSources,
   disks: StorageBackend[],
 ): readonly PlacedFunction[] => {
-  const wires = packetBackends(config.nics);
+  const wires = packetBackends(config.nics, openNetwork).map(
+    (wire, i) => wrapNetwork?.(config.nics[i]!.id, wire) ?? wire,
+  );
   return [
     ...config.disks.map((disk) => {
       const backend = openDisk(disk);

@@ -2,19 +2,21 @@ import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
 import { Trace, type TraceSink } from '#vmm/base/events';
 import { HostMemory } from '#vmm/base/memory';
-import type { StorageBackend } from '#vmm/base/ports';
+import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import { Finisher } from '#devices/finisher/finisher';
 import { Uart } from '#devices/uart/uart';
-import { parseElf, type ProgramImage } from '../boot/elf.ts';
+import type { ProgramImage } from '../boot/elf.ts';
+import { commandLineProblems, parseGuestProgram } from '../boot/guest-program.ts';
 import { AddressConflict, Bus } from '../bus/bus.ts';
 import { PciHost } from '../bus/pci/host.ts';
-import type { DiskConfig, MachineConfig } from '../config/schema.ts';
+import type { DiskConfig, MachineConfig, NicConfig } from '../config/schema.ts';
 import { engineBytes } from '../cpu/engine/layout.ts';
 import { Hart, HartGroup } from '../cpu/riscv/hart.ts';
 import type { SbiHandler } from '../cpu/riscv/sbi.ts';
 import { InterruptFile, interruptFileBytes } from '../irq/imsic.ts';
 import type { MachineStats } from '../record/summary.ts';
 import { type Assignment, assignDevices } from './assignment.ts';
+import { Capture, type Locate } from './capture.ts';
 import { loadGuest } from './boot-guest.ts';
 import { buildDevices, type PlacedFunction } from './devices.ts';
 import { GuestMemory } from './guest-memory.ts';
@@ -28,9 +30,15 @@ import { registersOf, type Trap, trapOf } from './trap.ts';
 
 /** Everything from outside that a machine needs: it opens no file and reads no clock itself. */
 export interface MachineHost {
-  /** The guest's ELF file. */
+  /** The guest's ELF file or Linux `Image`, not compressed. */
   readonly image: Uint8Array;
+  /** The initial RAM disk of a Linux kernel. */
+  readonly initrd?: Uint8Array;
   openDisk(disk: DiskConfig): StorageBackend;
+  /** Needed for network cards whose backend is stream or dgram; closed by whoever opened it. */
+  openNetwork?(nic: NicConfig): PacketBackend;
+  /** Takes the bytes of the pcapng file that `capture` of the configuration names. */
+  capture?(bytes: Uint8Array): void;
   /** Bytes that the guest wrote to its console; valid only during the call. */
   console(bytes: Uint8Array): void;
   /** Hear every event from power-on; `trace.listen` comes too late for the calls that set the host up. */
@@ -100,8 +108,9 @@ export class Machine {
   /** @throws MachineError for a guest that cannot be loaded or devices that collide. */
   static create(config: MachineConfig, host: MachineHost): Machine {
     const ram = { base: layout.ram.base, bytes: config.memory };
-    const parsed = parseElf(host.image, ram);
-    if (!parsed.isOk) throw new MachineError(parsed.problems);
+    const parsed = parseGuestProgram(host.image, ram);
+    const problems = [...(parsed.isOk ? [] : parsed.problems), ...commandLineProblems(host.image, config.append ?? '')];
+    if (!parsed.isOk || problems.length > 0) throw new MachineError(problems);
     try {
       return new Machine(config, host, parsed.image);
     } catch (error) {
@@ -166,8 +175,20 @@ export class Machine {
     const beforeAccess = (rid: number): void => this.assignment.viommu?.bridge.beforeUse(rid);
     this.pci = new PciHost({ bus, ecam, windows, trace, beforeAccess });
     const openDisk = (disk: DiskConfig): StorageBackend => host.openDisk(disk);
+    const openNetwork = (nic: NicConfig): PacketBackend => {
+      if (!host.openNetwork) throw new MachineError([`${nic.id}: no way to open a network of kind ${nic.backend}`]);
+      return host.openNetwork(nic);
+    };
+    const locate: Locate = (name, iova) => this.host.devices.find(({ placed }) => placed.id === name)?.port.peek(iova);
+    const names = config.nics.map(({ id }) => id);
+    const capture = host.capture && new Capture((bytes) => host.capture?.(bytes), names, clock, trace, locate);
+    const wrapNetwork = (name: string, backend: PacketBackend): PacketBackend => capture!.wrap(name, backend);
     this.functions = [
-      ...buildDevices(config, { clock, trace, openDisk }, this.#disks),
+      ...buildDevices(
+        config,
+        { clock, trace, openDisk, openNetwork, ...(capture ? { wrapNetwork } : {}) },
+        this.#disks,
+      ),
       ...(host.devices?.({ clock, trace }) ?? []),
     ];
     this.host = buildHost(this.memory, this.functions, clock, trace);
@@ -185,7 +206,14 @@ export class Machine {
     });
     const { viommu } = this.assignment;
     if (viommu) bus.attach({ name: 'iommu', ...layout.iommu, device: viommu });
-    loadGuest({ config, image, guestMemory: this.guestMemory, hart: this.harts[0]!, hasIommu: viommu !== undefined });
+    loadGuest({
+      config,
+      image,
+      initrd: host.initrd,
+      guestMemory: this.guestMemory,
+      hart: this.harts[0]!,
+      hasIommu: viommu !== undefined,
+    });
   }
 
   /** The bus as harts see it: whatever a store made due earlier than planned ends the slice. */

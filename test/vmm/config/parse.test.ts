@@ -65,13 +65,13 @@ describe('configuration', () => {
     ['nothing', { memory: null }, 'memory: expected a size from 16M to 3G, a multiple of 2M (suffixes K, M, G), found nothing'],
     ['harts', { smp: 9 }, 'smp: expected a whole number from 1 to 8, found 9'],
     ['fraction', { smp: 1.5 }, 'smp: expected a whole number from 1 to 8, found 1.5'],
-    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, cmdline, memory, smp, cpu, viommu, disks, nics, exercisers, entry-mode, reboot, timeout, max-instructions, seed, trace, log-level, found the key "memroy" (did you mean memory?)'],
+    ['key', { memroy: 1 }, 'memroy: expected one of the keys image, kernel, initrd, append, memory, smp, cpu, viommu, disks, nics, exercisers, entry-mode, reboot, timeout, max-instructions, seed, capture, trace, log-level, found the key "memroy" (did you mean memory?)'],
     ['choice', { viommu: { model: 'risc' } }, 'viommu.model: expected riscv or none, found "risc" (did you mean riscv?)'],
     ['group', { viommu: 'riscv' }, 'viommu: expected a group of keys, found "riscv"'],
     ['list', { disks: { path: 'a' } }, 'disks: expected a list, found a group of keys'],
     ['item', { disks: ['a'] }, 'disks[0]: expected a group of keys, found "a"'],
     ['missing', { disks: [{}] }, 'disks[0].path: expected the path of a disk image, found nothing'],
-    ['nested key', { nics: [{ backend: 'hub', macc: '' }] }, 'nics[0].macc: expected one of the keys backend, id, mac, hub, iommu, address, found the key "macc" (did you mean mac?)'],
+    ['nested key', { nics: [{ backend: 'hub', macc: '' }] }, 'nics[0].macc: expected one of the keys backend, id, mac, hub, local, remote, iommu, address, found the key "macc" (did you mean mac?)'],
     ['multicast', { nics: [{ mac: '01:00:00:00:00:01' }] }, 'nics[0].mac: expected the address of one station such as 52:54:00:12:34:56 (first octet even), found "01:00:00:00:00:01"'],
     ['both', { image: 'dma', kernel: 'a.elf' }, 'kernel: expected either image or kernel, found both'],
     ['address', { disks: [{ path: 'a', address: 4 }], nics: [{ address: '00:04.0' }] }, 'nics[0].address: expected a PCI device number that no other device has, found 4, which disks[0] has too'],
@@ -251,5 +251,21 @@ describe('one machine, three spellings', () => {
     };
     expect(schema.properties['memory']!.default).toBe('128M');
     expect(schema.properties['disks']!.items!.required).toEqual(['path']);
+  });
+});
+
+describe('the ends of a wire', () => {
+  it.each([
+    [{ backend: 'stream', remote: '127.0.0.1:5000' }, true],
+    [{ backend: 'stream', local: './wire.sock' }, true],
+    [{ backend: 'dgram', local: '127.0.0.1:1', remote: '[::1]:2' }, true],
+    [{ backend: 'stream' }, false],
+    [{ backend: 'stream', local: '127.0.0.1:1', remote: '127.0.0.1:2' }, false],
+    [{ backend: 'dgram', remote: '127.0.0.1:2' }, false],
+    [{ backend: 'dgram', local: '/a', remote: '127.0.0.1:2' }, false],
+    [{ backend: 'hub', local: '127.0.0.1:1' }, false],
+    [{ backend: 'stream', remote: 'example:99' }, false],
+  ])('%j', (nic, isGood) => {
+    expect(parseConfig({ nics: [nic] }).ok).toBe(isGood);
   });
 });
