@@ -1,8 +1,6 @@
 /**
  * Everything a device may know of the world (house rule: devices import nothing of ours but vmm/base).
  */
-import type { Hpa } from './address.ts';
-
 export type AccessBytes = 1 | 2 | 4 | 8;
 
 /**
