@@ -8,6 +8,7 @@ import { memoryStorage } from '#devices/backends/storage/memory';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
+import { fuzzPri } from '#test/fuzz/pri';
 import { parseConfig } from '#vmm/config/parse';
 import { Machine } from '#vmm/machine/machine';
 
@@ -17,7 +18,7 @@ const hostileGuest = (seed: number, milliseconds: number): { guests: number } =>
   const end = Date.now() + milliseconds;
   let guests = 0;
   for (let at = seed; guests === 0 || Date.now() < end; at++, guests++) {
-    const config = parseConfig({ disks: [{ path: 'memory' }], nics: [{}, {}], cmdline: `seed=${at}` });
+    const config = parseConfig({ disks: [{ path: 'memory' }], nics: [{}, {}], append: `seed=${at}` });
     if (!config.ok) throw new Error('the soak has a wrong configuration');
     let text = '';
     const machine = Machine.create(config.config, {
@@ -29,9 +30,9 @@ const hostileGuest = (seed: number, milliseconds: number): { guests: number } =>
     });
     const { outcome } = machine.run({ instructions: 3e9 });
     if (outcome !== 'passed')
-      throw new Error(`cmdline seed=${at}: ${outcome}: ${text.trimEnd().split('\n').slice(-3).join(' / ')}`);
+      throw new Error(`append seed=${at}: ${outcome}: ${text.trimEnd().split('\n').slice(-3).join(' / ')}`);
     machine.close();
-    if (machine.host.kernel.physical.pinned !== 0) throw new Error(`cmdline seed=${at}: pages stayed pinned`);
+    if (machine.host.kernel.physical.pinned !== 0) throw new Error(`append seed=${at}: pages stayed pinned`);
   }
   return { guests };
 };
@@ -40,6 +41,7 @@ const hostileGuest = (seed: number, milliseconds: number): { guests: number } =>
 const runs: Readonly<Record<string, (seed: number, milliseconds: number) => object>> = {
   nvme: fuzzNvme,
   nic: fuzzNic,
+  pri: fuzzPri,
   'hostile-guest': hostileGuest,
 };
 

@@ -32,10 +32,11 @@ export const soakPri = (seed: number, steps: number): PriSoak => {
   const { machine } = driver;
   driver.enableDirectory();
   driver.enablePageRequests(4);
+  const valid = [() => driver.sharing(1), () => driver.sharing(2), () => driver.sharing(1, 0x10n)];
   const contexts = [
-    () => driver.sharing(1),
-    () => driver.sharing(2),
-    () => driver.sharing(1, 0x10n),
+    ...valid,
+    ...valid,
+    ...valid,
     () => driver.sharing(1).map((word, i) => (i === 0 ? word & ~0x44n : word)),
     () => driver.sharing(1).map((word, i) => (i === 0 ? word & ~0x46n : word)),
     () => driver.sharing(1, 8n),
@@ -92,7 +93,7 @@ export const soakPri = (seed: number, steps: number): PriSoak => {
       else driver.enablePageRequests(2 + random(4));
     }],
     [4, () => driver.write(offsets.pqcsr, 4, pqcsr.encode({ pqen: pqcsr.get(driver.read(offsets.pqcsr, 4), 'pqen'), pqof: 1n, pqmf: 1n }))],
-    [4, () => { pick().answers = random(3) !== 0; }],
+    [4, () => { pick().answers = random(12) !== 0; }],
     [6, () => pick().completeInvalidations()],
     [8, () => { if (pick().access(random(2) ? 'read' : 'write', random(2) ? iova() : BigInt(places.page), 1 + random(9000), random(5) - 1, random(2) === 1, random(4) === 0).faults.length > 0) count.faults++; }],
     [8, () => pick().translate(iova(), random(5) - 1, { noWrite: random(2) === 1, execute: random(4) === 0 })],
@@ -128,4 +129,17 @@ export const soakPri = (seed: number, steps: number): PriSoak => {
   for (const [what, left] of Object.entries(driver.leftOver())) if (left !== 0) fail(steps, `${left} ${what} left`);
   machine.close();
   return { ...count, byCode };
+};
+
+/** `soakPri` with one seed after the other, for about so many milliseconds. */
+export const fuzzPri = (seed: number, milliseconds: number): { seeds: number; groups: number; answers: number } => {
+  const end = Date.now() + milliseconds;
+  const sum = { seeds: 0, groups: 0, answers: 0 };
+  for (let at = seed; sum.seeds === 0 || Date.now() < end; at++) {
+    const { groups, answers } = soakPri(at, 5000);
+    sum.seeds++;
+    sum.groups += groups;
+    sum.answers += answers;
+  }
+  return sum;
 };
