@@ -19,8 +19,8 @@ export const sbiHandler = ({ harts, scheduler, write, end }: SbiSources): SbiHan
   reset: () => end({ outcome: 'reset' }),
   hartStart: (id, pc, opaque) => {
     if (scheduler().isStarted(id)) return 'SBI_ERR_ALREADY_AVAILABLE';
-    harts()[id]!.reset(pc, id, opaque);
     scheduler().start(id);
+    harts()[id]!.reset(pc, id, opaque);
     return 'SBI_SUCCESS';
   },
   hartStop: (id) => {

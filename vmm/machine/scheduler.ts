@@ -7,6 +7,7 @@ const sliceNs = 1_000_000;
 /** The same with several harts, each of which sees what the others did only afterwards. */
 const sharedSliceNs = 10_000;
 const nsPerTick = 1e9 / timebaseHz;
+const supervisorTimer = 1n << 5n;
 
 export interface SchedulerOptions {
   readonly clock: Clock;
@@ -25,6 +26,8 @@ export class Scheduler {
   /** By hart: started by SBI (or hart 0), and not waiting for an interrupt. */
   readonly #started: boolean[];
   readonly #waiting: boolean[];
+  /** What harts had retired when they were started anew: their own counters begin at 0 again. */
+  #retiredBefore = 0;
 
   constructor({ clock, harts, nsPerInstruction }: SchedulerOptions) {
     this.#clock = clock;
@@ -38,7 +41,9 @@ export class Scheduler {
     return this.#started[id] === true;
   }
 
+  /** The hart is about to be reset and runs from then on. */
   start(id: number): void {
+    this.#retiredBefore += this.#harts[id]!.instret;
     this.#started[id] = true;
     this.#waiting[id] = false;
   }
@@ -52,9 +57,9 @@ export class Scheduler {
     this.#waiting[id] = false;
   }
 
-  /** Instructions of all harts since reset. */
+  /** Instructions of all harts since power-on. */
   get instructions(): number {
-    let sum = 0;
+    let sum = this.#retiredBefore;
     for (const hart of this.#harts) sum += hart.instret;
     return sum;
   }
@@ -109,8 +114,9 @@ export class Scheduler {
     return undefined;
   }
 
-  /** ns until the hart's own timer is due (Sstc), Infinity when it is off. */
+  /** ns until the hart's own timer wakes it (Sstc: stimecmp, and mie.STIE), Infinity when it will not. */
   #untilTimer(hart: Hart, now: number): number {
+    if (!((hart.csr('mie') ?? 0n) & supervisorTimer)) return Infinity;
     const ticks = hart.csr('stimecmp') ?? 0xffff_ffff_ffff_ffffn;
     const at = Number(ticks) * nsPerTick;
     return at >= Number.MAX_SAFE_INTEGER ? Infinity : Math.max(0, at - now);
