@@ -7,6 +7,7 @@ import { Area } from './area.ts';
 import { AreaTree } from './area-tree.ts';
 import { type IovaRange, findHole, ulongMax } from './hole.ts';
 import type { Pages } from './pages.ts';
+import { ReservedRanges, anyTouches } from './reserved.ts';
 
 /** One element of what is mapped in a row: a slice of a pages object. */
 export interface PagesSlice {
@@ -21,15 +22,6 @@ export interface TableAccess {
   readonly alignment: number;
   /** Asks it to let go of a range; absent for the kernel's own accesses, which lock what they pinned instead. */
   notifyUnmap?(start: bigint, length: bigint): void;
-}
-
-interface Reserved extends IovaRange {
-  readonly owner: unknown;
-  /** The bounds as halves. */
-  readonly firstHi: number;
-  readonly firstLo: number;
-  readonly endHi: number;
-  readonly endLo: number;
 }
 
 /** Lets the tests fail each allocation in turn; true means "no memory". */
@@ -48,8 +40,7 @@ export const minimumPage = (domain: PagingDomain): number => Number(domain.pgsiz
  */
 export class IoPageTable {
   readonly areas = new AreaTree();
-  /** Ranges that cannot be mapped, with who forbids them; may overlap. Sorted by first. */
-  #reserved: Reserved[] = [];
+  readonly #reserved = new ReservedRanges();
   /** Where automatic allocation may go (empty: anywhere). Sorted, disjoint. */
   #allowed: readonly IovaRange[] = [];
   /** Where the last automatic IOVA was found, and what was asked for. */
@@ -76,51 +67,28 @@ export class IoPageTable {
 
   // ── Ranges ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Holes between the reserved ranges: the valid IOVAs, in order. */
+  /** The valid IOVAs, in order. */
   validRanges(): IovaRange[] {
-    const out: IovaRange[] = [];
-    let next = 0n;
-    for (const { first, last } of this.#reserved) {
-      if (first > next) out.push({ first: next, last: first - 1n });
-      if (last >= next) next = last + 1n;
-    }
-    if (next <= ulongMax) out.push({ first: next, last: ulongMax });
-    return out;
-  }
-
-  #touches(ranges: readonly IovaRange[], first: bigint, last: bigint): boolean {
-    for (const range of ranges) {
-      if (range.first > last) return false;
-      if (range.last >= first) return true;
-    }
-    return false;
+    return this.#reserved.holes();
   }
 
   /** Forbids a range on behalf of `owner`; EADDRINUSE where something is mapped or allowed in it. */
   reserve(first: bigint, last: bigint, owner: unknown): number {
-    if (this.areas.first(first, last) || this.#touches(this.#allowed, first, last)) return errno.EADDRINUSE;
+    if (this.areas.first(first, last) || anyTouches(this.#allowed, first, last)) return errno.EADDRINUSE;
     if (this.#allocator.fails()) return errno.ENOMEM;
-    const at = this.#reserved.findIndex((range) => range.first > first);
-    this.#reserved.splice(at < 0 ? this.#reserved.length : at, 0, {
-      first,
-      last,
-      owner,
-      firstHi: hiHalf(first),
-      firstLo: loHalf(first),
-      endHi: hiHalf(last),
-      endLo: loHalf(last),
-    });
+    this.#reserved.add(first, last, owner);
     return 0;
   }
 
   unreserve(owner: unknown): void {
-    this.#reserved = this.#reserved.filter((range) => range.owner !== owner);
+    this.#reserved.remove(owner);
     this.#lastChoice = undefined;
   }
 
   /** Replaces the ranges for automatic allocation (sorted, disjoint); EADDRINUSE, and no change, if one is reserved. */
   allow(ranges: readonly IovaRange[]): number {
-    if (ranges.some((range) => this.#touches(this.#reserved, range.first, range.last))) return errno.EADDRINUSE;
+    const reserved = this.#reserved.ranges;
+    if (ranges.some((range) => anyTouches(reserved, range.first, range.last))) return errno.EADDRINUSE;
     this.#allowed = ranges;
     this.#lastChoice = undefined;
     return 0;
@@ -142,7 +110,7 @@ export class IoPageTable {
     // Below the last choice nothing had room for as much, as long as nothing was given back there.
     const last = this.#lastChoice;
     const known = last && offset === 0n && length >= last.length && alignment >= last.alignment ? last.iova : 0n;
-    const found = findHole(ranges, this.#reserved, this.areas, length, alignment, offset, known);
+    const found = findHole(ranges, this.#reserved.ranges, this.areas, length, alignment, offset, known);
     if (found === undefined) return errno.ENOSPC;
     if (offset === 0n && ranges === noRange) this.#lastChoice = { iova: found, length, alignment };
     return found;
@@ -155,11 +123,7 @@ export class IoPageTable {
     return this.#checkFree(hiHalf(iova), loHalf(iova), hiHalf(last), loHalf(last));
   }
   #checkFree(hi: number, lo: number, lastHi: number, lastLo: number): number {
-    for (const range of this.#reserved) {
-      const { firstHi, endHi } = range;
-      if (firstHi > lastHi || (firstHi === lastHi && range.firstLo > lastLo)) break;
-      if (endHi > hi || (endHi === hi && range.endLo >= lo)) return errno.EINVAL;
-    }
+    if (this.#reserved.touch(hi, lo, lastHi, lastLo)) return errno.EINVAL;
     return this.areas.touching(hi, lo, lastHi, lastLo) ? errno.EEXIST : 0;
   }
 
@@ -502,8 +466,6 @@ export class IoPageTable {
   /** The IOAS's end: everything goes. */
   destroy(): void {
     this.unmap(0n, ulongMax);
-    this.#reserved = [];
-    this.#allowed = [];
   }
 }
 

@@ -61,6 +61,8 @@ function setDomain(device: Device, pasid: number, domain: Domain | undefined, ol
       for (const undo of done) undo.driver.attach(undo.iommu, driverPasid, old, domain);
       return rc;
     }
+    // Halves of groups that were meant for what was attached before.
+    if (pasid === ridPasid) physical.partial = [];
     done.push(physical);
   }
   return 0;
