@@ -30,14 +30,14 @@ const diskBytes = 64 << 20;
 /** Runs a benchmark guest; each `bench: event=end` line with the wall time since its begin. */
 async function runGuest(
   image: string,
-  cmdline: string,
+  append: string,
   disk: boolean,
 ): Promise<readonly (readonly [ReadonlyMap<string, string>, number])[]> {
   const folder = mkdtempSync(join(tmpdir(), 'iommulab-bench-'));
   try {
     const path = join(folder, 'disk.img');
     if (disk) writeFileSync(path, new Uint8Array(diskBytes));
-    const config = readMachine({ timeout: ['300s'] }, { image, cmdline, ...(disk ? { disks: [{ path }] } : {}) });
+    const config = readMachine({ timeout: ['300s'] }, { image, append, ...(disk ? { disks: [{ path }] } : {}) });
     const ended: (readonly [ReadonlyMap<string, string>, number])[] = [];
     const decoder = new TextDecoder();
     let line = '';

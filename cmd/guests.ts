@@ -1,7 +1,8 @@
-/** What can be booted: a bundled guest by its name, or an ELF file by its path. */
+/** What can be booted: a bundled guest by its name, or a kernel by its path. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import type { GuestImage } from '#guest-images/manifest';
 import { guestImages } from '#guest-images/manifest';
 import { nearest } from '#vmm/config/nearest';
@@ -22,7 +23,7 @@ const unknownGuest = (name: string): CommandError => {
   const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
   return new CommandError(
     'usage',
-    `unknown guest ${JSON.stringify(name)}: expected the path of an ELF file, or one of ${names.join(', ')}${hint}`,
+    `unknown guest ${JSON.stringify(name)}: expected the path of a kernel, or one of ${names.join(', ')}${hint}`,
   );
 };
 
@@ -33,9 +34,28 @@ export function guestKeys(argument: string): { readonly image: string } | { read
   throw unknownGuest(argument);
 }
 
-/** The bytes of the ELF file that the configuration names. */
+/** RFC 1952 §2.3.1. */
+const gzipMagic = [0x1f, 0x8b] as const;
+
+function loadKernel(path: string): Uint8Array {
+  const bytes = readFile(path, 'a kernel', maxImageBytes);
+  if (gzipMagic.some((byte, i) => bytes[i] !== byte)) return bytes;
+  try {
+    return gunzipSync(bytes, { maxOutputLength: maxImageBytes });
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    const why = error instanceof RangeError ? `more than ${maxImageBytes} bytes` : error.message;
+    throw new CommandError('usage', `${path}: expected a kernel compressed with gzip, which does not unpack: ${why}`);
+  }
+}
+
+/** The bytes of the initial RAM disk, if there is one. */
+export const loadInitrd = (config: Pick<MachineConfig, 'initrd'>): Uint8Array | undefined =>
+  config.initrd === undefined ? undefined : readFile(config.initrd, 'an initial RAM disk', maxImageBytes);
+
+/** The bytes of the program that the configuration names, unpacked. */
 export function loadGuest(config: Pick<MachineConfig, 'image' | 'kernel'>): Uint8Array {
-  if (config.kernel !== undefined) return readFile(config.kernel, 'an ELF file', maxImageBytes);
+  if (config.kernel !== undefined) return loadKernel(config.kernel);
   if (config.image === undefined)
     throw new CommandError('usage', 'no guest: expected its name or path, or image or kernel in the configuration');
   const image = findImage(config.image);

@@ -15,8 +15,8 @@ import { fileError } from './files.ts';
 
 /** A list's option is given once an item. */
 const singular: Readonly<Record<string, string>> = { disks: 'disk', nics: 'nic', exercisers: 'exerciser' };
-/** The guest is an argument, not an option. */
-const optionKeys = machineKeys.filter((key) => key.name !== 'image' && key.name !== 'kernel');
+/** A bundled guest is an argument, not an option. */
+const optionKeys = machineKeys.filter((key) => key.name !== 'image');
 
 const nameOf = (key: Key): string => singular[key.name] ?? key.name;
 const isFlag = (key: Key): boolean => key.shape.kind === 'scalar' && key.shape.facts.placeholder === 'on|off';
@@ -116,6 +116,9 @@ export function readMachine(values: OptionValues, guest: Readonly<Record<string,
   if ('image' in guest) delete merged['kernel'];
   if ('kernel' in guest) delete merged['image'];
   const issues: ConfigIssue[] = [];
+  if (values['kernel'] !== undefined && Object.keys(guest).length > 0)
+    issues.push({ path: '--kernel', expected: 'either a guest or --kernel', received: 'both' });
+  if (values['kernel'] !== undefined) delete merged['image'];
   const fromOptions = new Set<string>(Object.keys(guest));
   for (const key of optionKeys) {
     const given = values[key.name];

@@ -3,13 +3,14 @@ import type { MachineConfig } from '#vmm/config/schema';
 import { unknownGlobs } from '#vmm/record/catalogue';
 import { checkDisks } from './disks.ts';
 import { CommandError } from './exit.ts';
-import { loadGuest } from './guests.ts';
+import { loadGuest, loadInitrd } from './guests.ts';
 
 /** A machine whose inputs are there and good. */
 export interface Prepared {
   readonly config: MachineConfig;
-  /** The guest's ELF file. */
+  /** The guest's ELF file or Linux `Image`, unpacked. */
   readonly image: Uint8Array;
+  readonly initrd?: Uint8Array;
 }
 
 /** The same file under whatever name; false where one of them is not there. */
@@ -28,12 +29,14 @@ export function prepare(config: MachineConfig): Prepared {
       `trace.events: expected globs that match events (see iommulab trace list), found ${strangers.join(', ')}`,
     );
   const { file } = config.trace;
-  const inputs = [...config.disks.map((disk) => disk.path), ...(config.kernel === undefined ? [] : [config.kernel])];
+  const read = [config.kernel, config.initrd].filter((path) => path !== undefined);
+  const inputs = [...config.disks.map((disk) => disk.path), ...read];
   const spoiled = file === undefined ? undefined : inputs.find((path) => isSameFile(path, file));
   if (spoiled !== undefined)
     throw new CommandError(
       'usage',
       `trace.file: expected a file of its own, found ${JSON.stringify(file)}, which is ${spoiled}`,
     );
-  return { config, image: loadGuest(config) };
+  const initrd = loadInitrd(config);
+  return { config, image: loadGuest(config), ...(initrd ? { initrd } : {}) };
 }

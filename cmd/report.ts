@@ -15,6 +15,7 @@ export function resultData(session: Session): Record<string, unknown> {
     ...(result.trap === undefined
       ? {}
       : { trap: result.trap, registers: session.machine.harts.map(({ id }) => session.machine.registers(id)) }),
+    ...(session.panic ? { panic: session.panic.sentence } : {}),
     ...(ending === 'passed' ? {} : { lastEvents: session.lastEvents }),
     stats: session.machine.stats(),
     wallNs: Math.round(session.wallNs),
@@ -33,7 +34,8 @@ function registerLines(registers: Readonly<Record<string, bigint>>): string[] {
 const sentences: Readonly<Record<Session['ending'], (session: Session) => string>> = {
   passed: () => 'the guest passed',
   failed: ({ result }) => `the guest failed${result.code === undefined ? '' : ` with code ${result.code}`}`,
-  crashed: ({ result }) => `the guest crashed: ${result.trap ? trapText(result.trap) : 'no trap'}`,
+  crashed: ({ result, panic }) =>
+    `the guest crashed: ${panic?.sentence ?? (result.trap ? trapText(result.trap) : 'no trap')}`,
   timeout: ({ result }) =>
     result.outcome === 'timeout'
       ? 'the guest waits for an interrupt, and none can ever come'
@@ -54,7 +56,10 @@ export function reportEnd(session: Session): void {
   const { colors } = stderr;
   const paint = ending === 'passed' ? colors.green : colors.red;
   const cost = `${formatCount(result.instructions)} instructions, ${formatTime(result.virtualNs)} virtual, ${formatTime(wallNs)} wall`;
-  if (ending === 'crashed' || ending === 'timeout') {
+  if (session.panic) {
+    stderr.line(colors.bold('last console lines'));
+    for (const line of session.panic.lastLines) stderr.line(`  ${line}`);
+  } else if (ending === 'crashed' || ending === 'timeout') {
     const { harts } = session.machine;
     for (const { id } of harts) {
       stderr.line(colors.bold(harts.length === 1 ? 'registers' : `registers of hart ${id}`));

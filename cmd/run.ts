@@ -1,5 +1,6 @@
 import { newCommand } from './command.ts';
 import { LineBuffer } from './console.ts';
+import { escapeHelp } from './escape-keys.ts';
 import { exitCodes } from './exit.ts';
 import { guestKeys } from './guests.ts';
 import { keyHelp, machineOptions, readMachine } from './options.ts';
@@ -8,13 +9,13 @@ import { printJson, stderr, stdout } from './output.ts';
 
 export function runCommand() {
   const command = newCommand('run')
-    .description('boot a bundled guest or an ELF file')
-    .argument('[guest]', 'name of a bundled guest (see iommulab images) or path of an ELF file')
+    .description('boot a bundled guest, a Linux kernel or an ELF file')
+    .argument('[guest]', 'name of a bundled guest (see iommulab images) or path of a kernel')
     .addHelpText(
       'before',
-      'Examples:\n  iommulab run hello\n  iommulab run dma --disk disk.img --nic hub --nic hub\n  iommulab run ./my.elf --memory 256M --timeout 10s --trace t.jsonl\n  iommulab run --config vm.yaml\n',
+      'Examples:\n  iommulab run hello\n  iommulab run dma --disk disk.img --nic hub --nic hub\n  iommulab run ./my.elf --memory 256M --timeout 10s --trace t.jsonl\n  iommulab run --kernel Image --initrd initrd.img --append "quiet" --nic hub\n  iommulab run --config vm.yaml\n',
     )
-    .addHelpText('after', () => `\n${keyHelp()}`);
+    .addHelpText('after', () => `\n${keyHelp()}\n\nOn the console of a kernel:\n  ${escapeHelp().join('\n  ')}`);
   for (const option of machineOptions()) command.addOption(option);
   return command
     .option('--json', 'print the result as one JSON document; the console goes to stderr')
@@ -23,11 +24,14 @@ export function runCommand() {
       const prepared = prepare(readMachine(options, guest === undefined ? {} : guestKeys(guest)));
       const { runSession } = await import('./session.ts');
       const { reportEnd, resultData } = await import('./report.ts');
+      const { ConsoleInput } = await import('./terminal.ts');
       const console = options.json ? stderr : stdout;
       const buffer = new LineBuffer((bytes) => console.write(bytes));
       const session = await runSession(prepared, {
         console: (bytes) => buffer.add(bytes),
         pause: () => buffer.flush(),
+        // The bundled guests read no console, and Ctrl-C shall end them.
+        ...(prepared.config.kernel === undefined ? {} : { input: new ConsoleInput() }),
         verbose: options.verbose === true,
       });
       if (options.json) printJson(resultData(session));

@@ -1,5 +1,6 @@
 /** One run, from a machine's configuration to its result. */
 import type { TraceEvent, TraceSink } from '#vmm/base/events';
+import { isLinuxImage } from '#vmm/boot/linux-image';
 import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
@@ -12,16 +13,23 @@ import { ConsoleText } from './console.ts';
 import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
+import { KernelPanic } from './kernel-panic.ts';
 import { logEvents, openLog } from './logging.ts';
 import { Networks } from './networks.ts';
 import { stderr } from './output.ts';
+import { Pace } from './pace.ts';
 import type { Prepared } from './prepare.ts';
 import { openDisk } from './storage.ts';
+import type { ConsoleInput } from './terminal.ts';
 
 /** Instructions between two looks at the clock and at Ctrl-C: some 20 ms. */
 const sliceInstructions = 5_000_000;
 /** The same for a guest that sleeps. */
 const sliceNs = 1e9;
+/** The same where virtual time is held back: nobody sees it jump so far. */
+const pacedSliceNs = 1e7;
+/** Between two looks at Ctrl-C and the deadline while nothing is to be done. */
+const longestWaitMs = 100;
 const rememberedEvents = 24;
 /** More console text than this is passed on but not kept. */
 const keptConsoleBytes = 16 << 20;
@@ -31,6 +39,8 @@ export interface Watch {
   readonly console: (bytes: Uint8Array) => void;
   /** The guest is paused for a moment: what was collected of its console can be shown. */
   readonly pause?: () => void;
+  /** What is typed on the guest's console. */
+  readonly input?: ConsoleInput;
   /** Sees every event. */
   readonly sink?: TraceSink;
   /** Show every event on stderr. */
@@ -48,6 +58,8 @@ export interface Session {
   /** All that the guest wrote to its console. */
   readonly console: string;
   readonly wallNs: number;
+  /** A Linux kernel panicked. */
+  readonly panic?: { readonly sentence: string; readonly lastLines: readonly string[] };
   /** The end of the trace, for the report of a guest that did not end well. */
   readonly lastEvents: readonly string[];
 }
@@ -87,10 +99,14 @@ function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void
   return { seen: () => seen, end: () => void process.off('SIGINT', handler) };
 }
 
+/** So long, or until something is typed. */
+const pause = (ms: number, input: ConsoleInput | undefined): Promise<void> =>
+  input ? input.wait(ms) : new Promise((resolve) => setTimeout(resolve, ms));
+
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Boots the machine that `prepare` has judged and runs it to its end, through every reset on the way. */
-export async function runSession({ config, image }: Prepared, watch: Watch): Promise<Session> {
+export async function runSession({ config, image, initrd }: Prepared, watch: Watch): Promise<Session> {
   const kept = new ConsoleText(keptConsoleBytes);
   const last = new LastEvents(rememberedEvents);
   // Opened only when the machine stands: a guest that cannot be loaded leaves no file behind.
@@ -118,15 +134,19 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   const networks = new Networks((message) => stderr.line(message));
   const host: MachineHost = {
     image,
+    ...(initrd ? { initrd } : {}),
     openDisk,
     openNetwork: networks.open,
     ...(capture === undefined ? {} : { capture: (bytes) => openCapture(capture).write(bytes) }),
     listeners: listeners.length > 0 ? [heard] : [],
     console: (bytes) => {
       kept.add(bytes);
+      panic?.add(bytes);
       watch.console(bytes);
     },
   };
+  const isLinux = isLinuxImage(image);
+  const panic = isLinux ? new KernelPanic() : undefined;
   const start = performance.now();
   let machine = createMachine(config, host);
   if (file !== undefined) openTrace(file);
@@ -137,17 +157,33 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
   let result: RunResult;
   let stopped: Ending | undefined;
   let retired = 0;
+  const { input } = watch;
+  const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
+  let pace = new Pace(start);
+  /** Linux empties the receiver while it looks for the UART; what comes before it listens would be lost. */
+  const feed = (): void => {
+    if (!isLinux || machine.uart.isReceiving) input?.offer((bytes) => machine.uart.receive(bytes));
+  };
   watch.started?.(machine);
+  input?.open();
   try {
     for (;;) {
-      result = machine.run({ instructions: Math.min(left, sliceInstructions), virtualNs: sliceNs });
+      feed();
+      result = machine.run({
+        instructions: Math.min(left, sliceInstructions),
+        virtualNs: isPaced ? pacedSliceNs : sliceNs,
+      });
       watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
       const isReboot = result.outcome === 'reset' && config.reboot;
-      if (result.outcome !== 'limit' && !isReboot) break;
+      // A kernel that panicked may reset or stop for good: it crashed either way.
+      if (panic?.isOver || (panic?.sentence !== undefined && result.outcome !== 'limit')) stopped = 'crashed';
+      if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
       await nextTurn();
-      if (interrupt.seen()) stopped = 'interrupted';
+      const ahead = isPaced ? pace.ahead(machine.clock.now, performance.now()) : 0;
+      if (ahead >= 1) await pause(Math.min(ahead, longestWaitMs), input);
+      if (interrupt.seen() || input?.isLeaving) stopped = 'interrupted';
       else if (left <= 0 || performance.now() >= deadline) stopped = 'timeout';
       if (stopped !== undefined) break;
       if (!isReboot) continue;
@@ -156,9 +192,11 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
       machine = createMachine(config, host);
       watch.started?.(machine);
       retired = 0;
+      pace = new Pace(performance.now());
     }
   } finally {
     interrupt.end();
+    input?.close();
     isOver = true;
     try {
       lines?.flush();
@@ -176,5 +214,6 @@ export async function runSession({ config, image }: Prepared, watch: Watch): Pro
     console: kept.toString(),
     wallNs: (performance.now() - start) * 1e6,
     lastEvents: last.list().map(textLine),
+    ...(panic?.sentence === undefined ? {} : { panic: { sentence: panic.sentence, lastLines: panic.lastLines } }),
   };
 }

@@ -52,6 +52,11 @@ export class Uart implements MmioDevice {
     return taken;
   }
 
+  /** The guest has asked to hear of input (IER.erbfi). */
+  get isReceiving(): boolean {
+    return (this.#ier & ierBits.received) !== 0;
+  }
+
   reset(): void {
     this.#head = 0;
     this.#count = 0;

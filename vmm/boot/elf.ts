@@ -15,7 +15,7 @@ export interface ProgramImage {
   readonly segments: readonly ProgramSegment[];
 }
 /** An image, or everything that is wrong with the file: one sentence each. */
-export type ParsedElf =
+export type ParsedProgram =
   | { readonly isOk: true; readonly image: ProgramImage }
   | { readonly isOk: false; readonly problems: readonly string[] };
 
@@ -82,8 +82,8 @@ const machines: Readonly<Record<number, string>> = {
 const objectTypes: Readonly<Record<number, string>> = { 1: 'an object file that is not linked', 4: 'a core dump' };
 
 /** Reads a statically linked RV64 program. Never throws, whatever the file holds. */
-export function parseElf(file: Uint8Array, ram: RamRange): ParsedElf {
-  const problem = (...problems: string[]): ParsedElf => ({ isOk: false, problems });
+export function parseElf(file: Uint8Array, ram: RamRange): ParsedProgram {
+  const problem = (...problems: string[]): ParsedProgram => ({ isOk: false, problems });
   if (file.length < 4 || magic.some((byte, i) => file[i] !== byte)) return problem('not an ELF file');
   if (file.length < elf64Header.size) return problem('the ELF header is truncated');
   if (file[identClass] === 1) return problem('a 32-bit ELF file; the machine needs a 64-bit one (RV64)');

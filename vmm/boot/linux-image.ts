@@ -1,4 +1,4 @@
-import { struct, u32, u64 } from '#vmm/base/wire';
+import { bytes, struct, u16, u32, u64 } from '#vmm/base/wire';
 
 /** What the boot protocol needs to know of a kernel (Linux, Documentation/arch/riscv/boot-image-header.rst). */
 export interface LinuxImage {
@@ -29,6 +29,8 @@ export const riscvImageHeader = struct('riscv_image_header', {
 const magic = 0x5643534952n;
 const magic2 = 0x05435352;
 const bigEndianFlag = 1n;
+/** arch/riscv/include/uapi/asm/setup.h COMMAND_LINE_SIZE, which counts the NUL. */
+export const linuxCommandLineBytes = 1024;
 const textAlignment = 2 << 20;
 
 /** True where the file says that it is a RISC-V kernel, however broken it may be otherwise. */
@@ -48,6 +50,8 @@ export function parseLinuxImage(file: Uint8Array): ParsedLinuxImage {
     problems.push(`text_offset 0x${header.text_offset.toString(16)} is not a multiple of 2 MiB below 4 GiB`);
   if (header.image_size === 0n || header.image_size >= 1n << 32n)
     problems.push(`image_size 0x${header.image_size.toString(16)} is not between 1 and 4 GiB`);
+  const needed = efiFileBytes(file);
+  if (file.length < needed) problems.push(`truncated: ${file.length} of its ${needed} bytes are there`);
   if (problems.length > 0) return { isOk: false, problems };
   return {
     isOk: true,
@@ -57,4 +61,49 @@ export function parseLinuxImage(file: Uint8Array): ParsedLinuxImage {
       version: { major: header.version >>> 16, minor: header.version & 0xffff },
     },
   };
+}
+
+/** PE/COFF specification §3: a kernel with an EFI stub is an EFI program too, which tells the length of its file. */
+const coffHeader = struct('IMAGE_FILE_HEADER', {
+  Signature: u32,
+  Machine: u16,
+  NumberOfSections: u16,
+  TimeDateStamp: u32,
+  PointerToSymbolTable: u32,
+  NumberOfSymbols: u32,
+  SizeOfOptionalHeader: u16,
+  Characteristics: u16,
+});
+const coffSection = struct('IMAGE_SECTION_HEADER', {
+  Name: bytes(8),
+  VirtualSize: u32,
+  VirtualAddress: u32,
+  SizeOfRawData: u32,
+  PointerToRawData: u32,
+  PointerToRelocations: u32,
+  PointerToLinenumbers: u32,
+  NumberOfRelocations: u16,
+  NumberOfLinenumbers: u16,
+  Characteristics: u32,
+});
+const peSignature = 0x4550;
+/** The DOS header keeps where the PE header is; the kernel's header has it as its last member. */
+const mz = 0x5a4d;
+
+/** Bytes up to the end of the last section, 0 where the kernel has no EFI stub and the file cannot tell. */
+function efiFileBytes(file: Uint8Array): number {
+  const { code0, res3 } = riscvImageHeader.decode(file);
+  if ((code0 & 0xffff) !== mz) return 0;
+  const sections = (header: number): number => header + coffHeader.size;
+  if (sections(res3) > file.length) return sections(res3);
+  const coff = coffHeader.decode(file, res3);
+  if (coff.Signature !== peSignature) return 0;
+  const first = sections(res3) + coff.SizeOfOptionalHeader;
+  let end = first + coff.NumberOfSections * coffSection.size;
+  if (end > file.length) return end;
+  for (let i = 0; i < coff.NumberOfSections; i++) {
+    const { PointerToRawData, SizeOfRawData } = coffSection.decode(file, first + i * coffSection.size);
+    end = Math.max(end, PointerToRawData + SizeOfRawData);
+  }
+  return end;
 }

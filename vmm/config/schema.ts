@@ -119,6 +119,10 @@ export const machineSchema = v.object({
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
   exercisers: v.optional(doc('a function that does the DMA it is told', v.array(exerciser)), []),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
+  realtime: v.optional(
+    doc('keep virtual time from running ahead of the wall clock (always so for Linux on a terminal)', flag()),
+    false,
+  ),
   reboot: v.optional(doc('boot again when the guest asks for a reset, instead of ending the run', flag()), false),
   timeout: v.optional(doc('stop after this much wall time (default: never)', duration({ min: 0.001, max: 86400 * 7 }))),
   'max-instructions': v.optional(

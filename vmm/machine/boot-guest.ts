@@ -13,42 +13,64 @@ const isaExtensions = ['i', 'm', 'a', 'f', 'd', 'c', 'zicsr', 'zifencei', 'zicnt
 export interface BootOptions {
   readonly config: MachineConfig;
   readonly image: ProgramImage;
+  /** The initial RAM disk. */
+  readonly initrd?: Uint8Array | undefined;
   readonly guestMemory: GuestMemory;
   readonly hart: Hart;
   readonly hasIommu: boolean;
 }
 
-/** Puts the program and the device tree into RAM and the boot hart at its entry: a0 = hart id, a1 = device tree. */
-export const loadGuest = ({ config, image, guestMemory, hart, hasIommu }: BootOptions): void => {
+const pageBytes = 4096;
+const downToPage = (address: number): number => address - (address % pageBytes);
+const inKiB = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
+
+/**
+ * Puts the program, the initial RAM disk and the device tree into RAM and the boot hart at its entry: a0 = hart id,
+ * a1 = device tree. The tree lies at the end of RAM and the RAM disk below it, as far from the program as they can.
+ */
+export const loadGuest = ({ config, image, initrd, guestMemory, hart, hasIommu }: BootOptions): void => {
   const memory = { base: layout.ram.base, bytes: config.memory };
+  const end = memory.base + memory.bytes;
   const { uart, finisher, imsic, iommu, ecam, pciIo, pci32, pci64 } = layout;
-  const tree = encodeDeviceTree(
-    machineTree({
-      harts: config.smp,
-      memory,
-      isaExtensions,
-      mmu: 'sv57',
-      timebaseHz,
-      uart,
-      finisher,
-      imsic: { base: imsic.base, identities: interruptIds },
-      ...(hasIommu ? { iommu } : {}),
-      pci: { ecam, windows: { io: pciIo, memory32: pci32, memory64: pci64 } },
-      chosen: config.cmdline === undefined ? {} : { bootargs: config.cmdline },
-    }),
-  );
-  // At the end of RAM, where no program is, and below 4 KiB of slack.
-  const treeAt = memory.base + memory.bytes - Math.ceil(tree.length / 4096) * 4096;
-  for (const { address, memoryBytes } of image.segments)
-    if (address + memoryBytes > treeAt)
-      throw new MachineError([
-        `memory: expected room for a device tree of ${tree.length} bytes above the program, found none`,
-      ]);
+  const encode = (initrdAt: number): Uint8Array =>
+    encodeDeviceTree(
+      machineTree({
+        harts: config.smp,
+        memory,
+        isaExtensions,
+        mmu: 'sv57',
+        timebaseHz,
+        uart,
+        finisher,
+        imsic: { base: imsic.base, identities: interruptIds },
+        ...(hasIommu ? { iommu } : {}),
+        pci: { ecam, windows: { io: pciIo, memory32: pci32, memory64: pci64 } },
+        chosen: {
+          ...(config.append === undefined ? {} : { bootargs: config.append }),
+          ...(initrd ? { initrd: { first: initrdAt, end: initrdAt + initrd.length } } : {}),
+        },
+      }),
+    );
+  // Where the RAM disk lies changes the tree's contents but not its length.
+  const treeBytes = encode(0).length;
+  const treeAt = downToPage(end - treeBytes);
+  const initrdAt = downToPage(treeAt - (initrd?.length ?? 0));
+  const programEnd = Math.max(...image.segments.map(({ address, memoryBytes }) => address + memoryBytes));
+  if (programEnd > initrdAt) {
+    const free = Math.max(0, end - programEnd);
+    throw new MachineError([
+      initrd
+        ? `an initrd of ${inKiB(initrd.length)} and a device tree of ${treeBytes} bytes do not fit into the ` +
+          `${inKiB(free)} of memory above the kernel`
+        : `memory: expected room for a device tree of ${treeBytes} bytes above the program, found none`,
+    ]);
+  }
   for (const { address, bytes, memoryBytes } of image.segments) {
     const target = guestMemory.bytes(address, memoryBytes)!;
     target.fill(0);
     target.set(bytes);
   }
-  guestMemory.bytes(treeAt, tree.length)!.set(tree);
+  if (initrd) guestMemory.bytes(initrdAt, initrd.length)!.set(initrd);
+  guestMemory.bytes(treeAt, treeBytes)!.set(encode(initrdAt));
   hart.reset(image.entry, 0, treeAt);
 };
