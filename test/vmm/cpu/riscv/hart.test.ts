@@ -299,4 +299,21 @@ describe('the bus', () => {
     b.hart.run(words.length);
     expect(count).toBe(2);
   });
+
+  it('tells who stores to pages of a group, with address and pc, and nobody else', () => {
+    const stores: [number, bigint][] = [];
+    const b = board({ entryMode: 'm', onStore: (physical, pc) => stores.push([physical - ramBase, pc]) });
+    const page = li64(5, BigInt(ramBase + 0x3000));
+    const words = [...page, op('sd', { rs1: 5, imm: 16 }), op('amoadd.d', { rd: 6, rs1: 5, rs2: 5 }), op('ld', { rd: 6, rs1: 5 }), op('sd', { rs1: 5, imm: -8 }), op('sd', { rs1: 5 }), spin]; // prettier-ignore
+    b.load(0, ...words);
+    b.hart.reset(ramBase, 0, 0);
+    b.hart.run(words.length);
+    expect(stores).toEqual([]);
+    b.group.watchStores(ramBase + 0x3abc);
+    b.hart.reset(ramBase, 0, 0);
+    b.hart.run(words.length);
+    const at = (index: number): bigint => BigInt(ramBase + 4 * (page.length + index));
+    expect(stores).toEqual([[0x3010, at(0)], [0x3000, at(1)], [0x3000, at(4)]]); // prettier-ignore
+    expect(b.read64(0x3010)).toBe(0n);
+  });
 });

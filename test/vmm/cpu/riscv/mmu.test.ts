@@ -243,6 +243,22 @@ describe('accesses on two pages', () => {
   });
 });
 
+describe('an instruction on two pages', () => {
+  it('faults with the address of the page that is missing, at the instruction that begins on the other', () => {
+    const result = attempt({
+      map: ({ board: b }) => {
+        const { view, guestBase } = b.group.memory;
+        view.setUint16(guestBase + code + 0xffe, op('addi', { rd: 10, imm: 1 }) & 0xffff, true);
+      },
+      x5: 0n,
+      run: [op('jal', { imm: 0xffe }), nop],
+    });
+    expect(result.cause).toBe(12n);
+    expect(result.tval).toBe(BigInt(ramBase + code + 0x1000));
+    expect(result.hart.csr('mepc')).toBe(BigInt(ramBase + code + 0xffe));
+  });
+});
+
 describe('sfence.vma', () => {
   const remap = (fence: readonly number[]) =>
     attempt({
