@@ -45,6 +45,8 @@ export interface EngineImports {
   readonly decodeCrossing: Returns<'void'>;
   /** A store to the watched page was done. */
   readonly watched: Returns<'void'>;
+  /** A store to the physical address of the state, whose page is in the watch map, is about to be done. */
+  readonly storing: Returns<'void'>;
 }
 
 export const importEngine = (module: ModuleBuilder): EngineImports => ({
@@ -54,6 +56,7 @@ export const importEngine = (module: ModuleBuilder): EngineImports => ({
   decode: module.import('decode', ['i32'], 'void'),
   decodeCrossing: module.import('decodeCrossing', ['i32', 'i32'], 'void'),
   watched: module.import('watched', [], 'void'),
+  storing: module.import('storing', [], 'void'),
 });
 
 /** Width and extension of a load: log2 of bytes, +4 = zero-extended. Stores use the first four. */
@@ -138,6 +141,7 @@ export const emitAccesses = (
         when(i32.eq(page, state.watchPage.get), ret(host.get)),
         code.set(i32.load16u(i32.shl(page, k(1)), layout.codeMap)),
         when(code.get, call(codeWritten, i32.sub(code.get, k(1)))),
+        when(i32.load8u(page, layout.watchMap), [call(imports.storing), ret(host.get)]),
       ]),
       i64.store(entry.get, i64.and(address.get, tagMask)),
       i32.store(entry.get, i32.sub(host.get, i32.wrap(address.get)), 8),

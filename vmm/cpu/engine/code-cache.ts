@@ -101,6 +101,11 @@ export class CodeCache {
     return { at: ip - (offset - index * codePageBytes) + codeCopy + within, room: pageBytes - within };
   }
 
+  /** The next store to any page takes the slow way. */
+  forgetWriteTranslations(): void {
+    this.#flush('write');
+  }
+
   #flush(which: 'fetch' | 'write'): void {
     const { bytes } = this.#memory;
     for (let hart = 0; hart < this.#layout.harts; hart++) {

@@ -137,7 +137,10 @@ export class Execution {
           when(
             i64.eq(i64.load(entry.get, tlb), i64.and(address, i64.const(-4096))),
             host.set(i32.add(i32.wrap(address), i32.load(entry.get, tlb + 8))),
-            this.outside(host.set(call(this.#accesses.ramAddress, address, k(access[kind])))),
+            this.outside([
+              kind === 'write' ? this.#state.pc.set(this.pc) : [],
+              host.set(call(this.#accesses.ramAddress, address, k(access[kind]))),
+            ]),
           ),
         ],
         host.get,
@@ -155,7 +158,11 @@ export class Execution {
         when(
           i64.eq(i64.load(entry.get, tlbBytes), i64.and(at.get, i64.const(-4096 | ((1 << width[kind]) - 1)))),
           fastStore[kind]!(i32.add(i32.wrap(at.get), i32.load(entry.get, tlbBytes + 8)), value),
-          this.outside(call(this.#accesses.storeSlow, at.get, value, k(width[kind]))),
+          this.outside([
+            // Who is told of a store asks for it.
+            this.#state.pc.set(this.pc),
+            call(this.#accesses.storeSlow, at.get, value, k(width[kind])),
+          ]),
         ),
       ];
     });

@@ -56,6 +56,8 @@ export interface EngineLayout {
   readonly codeDirty: number;
   /** u32 count, then u32 index of each dirty code page. */
   readonly dirtyList: number;
+  /** u8 for each page of guest RAM: stores to it are reported. */
+  readonly watchMap: number;
   readonly codePool: number;
   readonly bytes: number;
 }
@@ -75,7 +77,8 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
   const generation = align(codeOwners + 4 * codePages);
   const codeDirty = align(generation + 4 + 4 * codePages);
   const dirtyList = align(codeDirty + codePages);
-  const codePool = align(dirtyList + 4 + 4 * codePages);
+  const watchMap = align(dirtyList + 4 + 4 * codePages);
+  const codePool = align(watchMap + guestPages);
   return {
     harts,
     guestBytes,
@@ -89,6 +92,7 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
     generation,
     codeDirty,
     dirtyList,
+    watchMap,
     codePool,
     bytes: codePool + codePages * codePageBytes,
   };

@@ -41,6 +41,15 @@ export class HartGroup {
     invariant(this.layout.bytes <= this.memory.engineBytes, 'host memory has too little room for the engine');
     this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view));
   }
+
+  /** From now on every hart's `onStore` is told of stores to the page of a physical address of RAM. */
+  watchStores(address: number): void {
+    const page = Math.floor((address - this.ramBase) / pageBytes);
+    const { layout, memory } = this;
+    if (page < 0 || page * pageBytes >= layout.guestBytes || memory.bytes[layout.watchMap + page] === 1) return;
+    memory.bytes[layout.watchMap + page] = 1;
+    this.code.forgetWriteTranslations();
+  }
 }
 
 export interface HartOptions {
@@ -57,6 +66,8 @@ export interface HartOptions {
   readonly sbi?: SbiHandler;
   /** A store was done to the page of `watchStore`. */
   readonly onWatchedStore?: () => void;
+  /** A store to a page of `HartGroup.watchStores` is about to be done: its physical address and the instruction's pc. */
+  readonly onStore?: (physical: number, pc: bigint) => void;
 }
 
 /** Why a hart cannot go on: the first of the traps that led nowhere. */
@@ -176,7 +187,7 @@ export class Hart {
   }
 
   #imports(): Record<string, unknown> {
-    const { bus, imsic, sbi, onWatchedStore } = this.#options;
+    const { bus, imsic, sbi, onWatchedStore, onStore } = this.#options;
     const { code, memory } = this.#group;
     const { view } = memory;
     const value = this.#state.busValue.address;
@@ -207,6 +218,7 @@ export class Hart {
       decode: (ip: number): void => code.decode(ip),
       decodeCrossing: (ip: number, upper: number): void => code.decodeCrossing(ip, upper),
       watched: (): void => onWatchedStore?.(),
+      storing: (): void => onStore?.(Number(this.#get(this.#state.physical)), this.pc),
       sbi: (): void => {
         if (sbi) answerEcall(this, sbi);
         else this.setX(10, sbiErrors.SBI_ERR_NOT_SUPPORTED);
