@@ -19,6 +19,9 @@ import { RiscvPort } from './port.ts';
 import { type TranslationRequest as SiliconRequest, needOf } from './translation.ts';
 
 const pageMask = 4095;
+const mask = (name: 'R' | 'W' | 'L'): number => Number(pageRequestPayload.mask(name));
+const field = { R: mask('R'), W: mask('W'), L: mask('L') };
+const groupShift = Math.log2(Number(pageRequestPayload.encode({ PRGI: 1n })));
 
 /**
  * A function's whole way to memory through the IOMMU: what RiscvPort does, and requests with rights, translated requests,
@@ -232,12 +235,11 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
 
   pageRequest(message: PageRequestMessage): void {
     const processIdValid = message.pasid !== noPasid;
-    const flags = pageRequestPayload.encode({
-      R: message.read ? 1n : 0n,
-      W: message.write ? 1n : 0n,
-      L: message.last ? 1n : 0n,
-      PRGI: BigInt(message.group & 511),
-    });
+    const flags =
+      (message.read ? field.R : 0) |
+      (message.write ? field.W : 0) |
+      (message.last ? field.L : 0) |
+      ((message.group & 511) << groupShift);
     this.#iommu.pageRequest({
       rid: this.rid,
       segment: undefined,
@@ -245,7 +247,7 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
       processId: processIdValid ? message.pasid : 0,
       supervisor: processIdValid && message.privileged,
       execute: processIdValid && message.execute,
-      payload: flags | (join(message.hi, message.lo) & ~0xfffn),
+      payload: join(message.hi, (message.lo & ~pageMask) | flags),
     });
   }
 

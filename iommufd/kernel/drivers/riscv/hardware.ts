@@ -14,6 +14,12 @@ const commandBytes = 16;
 const commands = (queuePages * pageBytes) / commandBytes;
 const faults = (queuePages * pageBytes) / faultRecordBytes;
 const pageRequests = (queuePages * pageBytes) / pageRequestRecordBytes;
+const fip = Number(registers.ipsr.mask('fip'));
+const pip = Number(registers.ipsr.mask('pip'));
+const faultsOn = Number(registers.fqcsr.encode({ fqen: 1n, fie: 1n }));
+const faultErrors = Number(registers.fqcsr.encode({ fqof: 1n, fqmf: 1n }));
+const pageRequestsOn = Number(registers.pqcsr.encode({ pqen: 1n, pie: 1n }));
+const pageRequestErrors = Number(registers.pqcsr.encode({ pqof: 1n, pqmf: 1n }));
 /** Times that `drain` looks again before it leaves the rest for later. */
 const mostTurns = 8;
 
@@ -65,11 +71,11 @@ export class Hardware {
     this.#write(offsets.cqb, 8, base(this.#commandQueue, commands));
     this.#write(offsets.cqcsr, 4, registers.cqcsr.encode({ cqen: 1n, cie: 1n }));
     this.#write(offsets.fqb, 8, base(this.#faultQueue, faults));
-    this.#write(offsets.fqcsr, 4, registers.fqcsr.encode({ fqen: 1n, fie: 1n }));
+    page.write(offsets.fqcsr, 4, faultsOn);
     this.#pageRequestQueue = this.features.ATS ? this.#page(queuePages) : undefined;
     if (this.#pageRequestQueue !== undefined) {
       this.#write(offsets.pqb, 8, base(this.#pageRequestQueue, pageRequests));
-      this.#write(offsets.pqcsr, 4, registers.pqcsr.encode({ pqen: 1n, pie: 1n }));
+      page.write(offsets.pqcsr, 4, pageRequestsOn);
     }
     const root = BigInt(this.#directory / pageBytes);
     this.#write(offsets.ddtp, 8, registers.ddtp.encode({ iommu_mode: BigInt(registers.ddtpMode['3LVL']), PPN: root }));
@@ -165,46 +171,42 @@ export class Hardware {
    */
   drain(reader: QueueReader): boolean {
     for (let turn = 0; turn < mostTurns; turn++) {
-      // First, so that what comes from now on raises the wire anew.
-      this.#write(offsets.ipsr, 4, registers.ipsr.encode({ cip: 1n, fip: 1n, pip: 1n }));
-      const found = this.#drainFaults(reader) + this.#drainPageRequests(reader);
-      if (found === 0) return true;
+      const pending = Number(this.#registers.read(offsets.ipsr, 4));
+      if (pending === 0) return true;
+      // First, so that what comes from now on raises the wire anew. An error's bit stays until the error is cleared.
+      this.#registers.write(offsets.ipsr, 4, pending);
+      if (pending & fip) this.#drainFaults(reader);
+      if (pending & pip) this.#drainPageRequests(reader);
     }
     return false;
   }
 
-  #drainFaults(reader: QueueReader): number {
-    let found = 0;
+  #drainFaults(reader: QueueReader): void {
     const tail = Number(this.#registers.read(offsets.fqt, 4));
-    for (; this.#faultHead !== tail; found++) {
+    while (this.#faultHead !== tail) {
       const at = this.#faultQueue + this.#faultHead * faultRecordBytes;
       this.#faultHead = (this.#faultHead + 1) % faults;
       reader.fault(this.#memory.bytes.slice(at, at + faultRecordBytes));
     }
-    this.#write(offsets.fqh, 4, BigInt(this.#faultHead));
+    this.#registers.write(offsets.fqh, 4, this.#faultHead);
     // An overflow stopped recording; there is room again (§5.16).
-    const status = BigInt(this.#registers.read(offsets.fqcsr, 4));
-    if (!registers.fqcsr.get(status, 'fqof') && !registers.fqcsr.get(status, 'fqmf')) return found;
-    this.#write(offsets.fqcsr, 4, registers.fqcsr.encode({ fqen: 1n, fie: 1n, fqof: 1n, fqmf: 1n }));
-    return found + 1;
+    if (Number(this.#registers.read(offsets.fqcsr, 4)) & faultErrors)
+      this.#registers.write(offsets.fqcsr, 4, faultsOn | faultErrors);
   }
 
-  #drainPageRequests(reader: QueueReader): number {
+  #drainPageRequests(reader: QueueReader): void {
     const queue = this.#pageRequestQueue;
-    if (queue === undefined) return 0;
+    if (queue === undefined) return;
     const { view } = this.#memory;
-    let found = 0;
     const tail = Number(this.#registers.read(offsets.pqt, 4));
-    for (; this.#pageRequestHead !== tail; found++) {
+    while (this.#pageRequestHead !== tail) {
       const at = queue + this.#pageRequestHead * pageRequestRecordBytes;
       this.#pageRequestHead = (this.#pageRequestHead + 1) % pageRequests;
       reader.pageRequest(view.getBigUint64(at, true), view.getBigUint64(at + 8, true));
     }
-    this.#write(offsets.pqh, 4, BigInt(this.#pageRequestHead));
-    const status = BigInt(this.#registers.read(offsets.pqcsr, 4));
-    if (!registers.pqcsr.get(status, 'pqof') && !registers.pqcsr.get(status, 'pqmf')) return found;
+    this.#registers.write(offsets.pqh, 4, this.#pageRequestHead);
+    if (!(Number(this.#registers.read(offsets.pqcsr, 4)) & pageRequestErrors)) return;
     reader.pageRequestsLost();
-    this.#write(offsets.pqcsr, 4, registers.pqcsr.encode({ pqen: 1n, pie: 1n, pqof: 1n, pqmf: 1n }));
-    return found + 1;
+    this.#registers.write(offsets.pqcsr, 4, pageRequestsOn | pageRequestErrors);
   }
 }
