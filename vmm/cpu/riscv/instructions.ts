@@ -182,8 +182,8 @@ const row = (name: string, extension: string, text: string, run: Run, format: Fo
 
   row('flw', 'F', 'imm[11:0] rs1 010 fd 0000111', (b) => b.float(b.setF('f32', b.load('u32', address(b)))));
   row('fld', 'D', 'imm[11:0] rs1 011 fd 0000111', (b) => b.float(b.setF('f64', b.load('d64', address(b)))));
-  row('fsw', 'F', 'imm[11:5] rs2 rs1 010 imm[4:0] 0100111', (b) => b.float(b.store('s32', address(b), b.fRaw('rs2'))));
-  row('fsd', 'D', 'imm[11:5] rs2 rs1 011 imm[4:0] 0100111', (b) => b.float(b.store('d64', address(b), b.fRaw('rs2'))));
+  row('fsw', 'F', 'imm[11:5] rs2 rs1 010 imm[4:0] 0100111', (b) => b.float(b.store('s32', address(b), b.fRaw('rs2')), false));
+  row('fsd', 'D', 'imm[11:5] rs2 rs1 011 imm[4:0] 0100111', (b) => b.float(b.store('d64', address(b), b.fRaw('rs2')), false));
   for (const [suffix, format, fmt, extension] of [['s', 'f32', '00', 'F'], ['d', 'f64', '01', 'D']] as const) {
     const fp = (name: string, text: string, run: Run): void => row(name, extension, text, run, 'float');
     fp(`fmadd.${suffix}`,  `rs3 ${fmt} rs2 rs1 rm fd 1000011`, fused(format, false, false));
@@ -213,7 +213,7 @@ const row = (name: string, extension: string, text: string, run: Run, format: Fo
     fp(`fcvt.${suffix}.l`,  `11010${fmt} 00010 rs1 rm fd 1010011`, fromInteger(format, 'fromI64'));
     fp(`fcvt.${suffix}.lu`, `11010${fmt} 00011 rs1 rm fd 1010011`, fromInteger(format, 'fromU64'));
     fp(`fmv.x.${format === 'f32' ? 'w' : 'd'}`, `11100${fmt} 00000 rs1 000 rd 1010011`,
-      (b) => b.float(b.setX(format === 'f32' ? word(b.fRaw('rs1')) : b.fRaw('rs1'))));
+      (b) => b.float(b.setX(format === 'f32' ? word(b.fRaw('rs1')) : b.fRaw('rs1')), false));
     fp(`fmv.${format === 'f32' ? 'w' : 'd'}.x`, `11110${fmt} 00000 rs1 000 fd 1010011`, (b) => b.float(b.setF(format, b.x('rs1'))));
   }
   row('fcvt.s.d', 'D', '0100000 00001 rs1 rm fd 1010011', (b) => b.float(b.setF('f32', b.arithmetic('narrow', 'f64', b.f('f64', 'rs1')))), 'float');

@@ -111,6 +111,11 @@ export class Interpreted implements Semantics {
       bytes === 8 ? i64.load(host.get) : i64.load32s(host.get),
     );
   }
+  /**
+   * Another hart's turn ends every reservation (`Hart.run`).
+   * Deviation: DMA between LR and SC does not end one; it can only come from a device access between the two, which
+   * a constrained LR/SC loop does not hold (volume I, "Zalrsc").
+   */
   storeConditional(bytes: 4 | 8, address: I64, value: I64): I64 {
     const [at, host, failed] = [this.local('i64'), this.local('i32'), this.local('i64')];
     const { reservation } = this.#runtime.state;
@@ -149,12 +154,16 @@ export class Interpreted implements Semantics {
   setF(format: FloatFormat, value: I64): Statement {
     return i64.store(this.#x.field('a'), format === 'f32' ? i64.or(value, boxed) : value, this.#runtime.state.f);
   }
-  float(body: Statement): Statement {
+  float(body: Statement, changes = true): Statement {
     const { mstatus } = this.#runtime.state;
     const off = i32.eqz(isSet(mstatus.get, status.FS));
     // Modes 5 and 6 are reserved, also in frm; 7 in an instruction means frm.
     const bad = this.#rounds ? i32.or(off, i32.gtU(this.#rounding, k(4))) : off;
-    return [when(bad, this.raise(causes.illegal, c(0))), body, mstatus.set(i64.or(mstatus.get, c(status.FS)))];
+    return [
+      when(bad, this.raise(causes.illegal, c(0))),
+      body,
+      changes ? mstatus.set(i64.or(mstatus.get, c(status.FS))) : [],
+    ];
   }
   get #rounding(): I32 {
     const mode = i32.and(this.#x.imm, k(7));

@@ -41,8 +41,11 @@ export interface Semantics {
   setF(format: FloatFormat, value: I64): Statement;
   /** The register's 64 bits as they are, for stores and moves. */
   fRaw(operand: 'rs1' | 'rs2'): I64;
-  /** Illegal unless mstatus.FS is on and the rounding mode (where there is one) valid; then `body`. */
-  float(body: Statement): Statement;
+  /**
+   * Illegal unless mstatus.FS is on and the rounding mode (where there is one) valid; then `body`. FS becomes Dirty
+   * unless nothing of the floating-point state can have changed.
+   */
+  float(body: Statement, changes?: boolean): Statement;
   /** An operation of the soft-float library, in the instruction's rounding mode. */
   arithmetic(operation: FloatOperation, format: FloatFormat, ...operands: I64[]): I64;
 

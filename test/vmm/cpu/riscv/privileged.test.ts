@@ -110,6 +110,19 @@ describe('traps', () => {
   });
 });
 
+describe('the floating-point state', () => {
+  const fs = (words: readonly number[]): bigint =>
+    (inMode(S, words, { mstatus: 1n << 13n }).csr('mstatus')! >> 13n) & 3n;
+  it('is dirty once an instruction may have changed it, and only then', () => {
+    const base = li64(5, BigInt(ramBase + 0x4000));
+    expect(fs([...base, op('fsd', { rs1: 5, rs2: 1 })])).toBe(1n);
+    expect(fs([op('fmv.x.d', { rd: 5, rs1: 1 })])).toBe(1n);
+    expect(fs([...base, op('fld', { rs1: 5, rd: 1 })])).toBe(3n);
+    expect(fs([op('fadd.d', { rd: 1 })])).toBe(3n);
+    expect(fs([op('csrrwi', { csr: 'fflags', imm: 1 })])).toBe(3n);
+  });
+});
+
 describe('interrupts', () => {
   const pending = (bit: number) => 1n << BigInt(bit);
   it('come in the order of the specification', () => {
