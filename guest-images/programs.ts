@@ -57,6 +57,12 @@ export const programs = [
       'Garbage from the guest ends in the errors of the specifications, and the machine works properly afterwards.',
   },
   {
+    name: 'nvme',
+    title: 'Everything an NVMe controller can do',
+    proves:
+      'Queues, PRP lists, SGLs, features, logs, events, Abort, Format and resets work with the right data, and malformed commands end in their statuses.',
+  },
+  {
     name: 'bench-int',
     title: 'Benchmark: integer instructions',
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',

@@ -34,14 +34,6 @@
 #define WAIT_MS 10000
 #define PRPS_A_LIST 512u
 
-struct command {
-  u8 opcode, flags;
-  u16 id;
-  u32 namespace_id;
-  u64 reserved, metadata, prp1, prp2;
-  u32 word10, word11, word12, word13, word14, word15;
-};
-
 struct raw_completion {
   u32 result, reserved;
   u16 sq_head, sq_id, id, status;
@@ -115,7 +107,7 @@ static u16 take_slot(struct nvme_queue *q, u32 depth) {
   return id;
 }
 
-static u16 submit(struct nvme_queue *q, u16 id, struct command *command) {
+static u16 submit(struct nvme_queue *q, u16 id, struct nvme_command *command) {
   q->slot[id].in_flight = true;
   q->submitted++;
   command->id = id;
@@ -145,19 +137,31 @@ static void queue_open(struct nvme *nvme, u32 id, u32 entries) {
   if (!nvme->polled) msix_route(nvme->function, id, dma_msi_address(nvme->space), imsic_take(on_completion, q));
 }
 
-static u16 admin(struct nvme *nvme, struct command command) {
-  struct nvme_queue *q = &nvme->queue[0];
-  return nvme_wait(nvme, 0, submit(q, take_slot(q, 2), &command));
+u16 nvme_submit(struct nvme *nvme, u32 queue, const struct nvme_command *command) {
+  struct nvme_queue *q = &nvme->queue[queue];
+  struct nvme_command copy = *command;
+  return submit(q, take_slot(q, q->entries), &copy);
 }
 
-static const char *io_queue_open(struct nvme *nvme, u32 id, u32 entries) {
+u16 nvme_run(struct nvme *nvme, u32 queue, const struct nvme_command *command, u32 *result) {
+  u16 id = nvme_submit(nvme, queue, command), status = nvme_wait(nvme, queue, id);
+  if (result != NULL) *result = nvme->queue[queue].slot[id].result;
+  return status;
+}
+
+static u16 admin(struct nvme *nvme, struct nvme_command command) {
+  struct nvme_queue *q = &nvme->queue[0];
+  return nvme_wait(nvme, 0, submit(q, take_slot(q, q->entries), &command));
+}
+
+const char *nvme_queue_open(struct nvme *nvme, u32 id, u32 entries) {
   queue_open(nvme, id, entries);
   struct nvme_queue *q = &nvme->queue[id];
   u32 flags = QUEUE_CONTIGUOUS | (nvme->polled ? 0 : QUEUE_INTERRUPTS | id << 16);
-  struct command cq = {.opcode = ADMIN_CREATE_CQ, .prp1 = q->completions.iova, .word10 = (entries - 1) << 16 | id};
+  struct nvme_command cq = {.opcode = ADMIN_CREATE_CQ, .prp1 = q->completions.iova, .word10 = (entries - 1) << 16 | id};
   cq.word11 = flags;
   if (admin(nvme, cq) != NVME_SUCCESS) return "the NVMe controller refuses a completion queue";
-  struct command sq = {.opcode = ADMIN_CREATE_SQ, .prp1 = q->submissions.iova, .word10 = (entries - 1) << 16 | id};
+  struct nvme_command sq = {.opcode = ADMIN_CREATE_SQ, .prp1 = q->submissions.iova, .word10 = (entries - 1) << 16 | id};
   sq.word11 = QUEUE_CONTIGUOUS | id << 16;
   if (admin(nvme, sq) != NVME_SUCCESS) return "the NVMe controller refuses a submission queue";
   return NULL;
@@ -186,7 +190,7 @@ static void text_field(char *to, const u8 *from, u32 bytes) {
 }
 
 static const char *identify(struct nvme *nvme, struct dma_buffer *data) {
-  struct command controller = {.opcode = ADMIN_IDENTIFY, .prp1 = data->iova, .word10 = IDENTIFY_CONTROLLER};
+  struct nvme_command controller = {.opcode = ADMIN_IDENTIFY, .prp1 = data->iova, .word10 = IDENTIFY_CONTROLLER};
   if (admin(nvme, controller) != NVME_SUCCESS) return "NVMe Identify controller fails";
   const u8 *bytes = dma_pointer(data, 0);
   text_field(nvme->serial, bytes + 4, 20);
@@ -194,7 +198,7 @@ static const char *identify(struct nvme *nvme, struct dma_buffer *data) {
   // MDTS is a power of two of the smallest page; 0 is "no limit", which one list of PRPs is.
   u32 mdts = bytes[77], limit = (PRPS_A_LIST + 1) / 2 * (u32)PAGE_BYTES;
   nvme->transfer_bytes = mdts == 0 || mdts > 8 ? limit : MIN(limit, (u32)PAGE_BYTES << mdts);
-  struct command space = {.opcode = ADMIN_IDENTIFY, .namespace_id = 1, .prp1 = data->iova};
+  struct nvme_command space = {.opcode = ADMIN_IDENTIFY, .namespace_id = 1, .prp1 = data->iova};
   if (admin(nvme, space) != NVME_SUCCESS) return "NVMe Identify namespace 1 fails";
   nvme->blocks = *(u64 *)bytes;
   u32 format = *(u32 *)(bytes + 128 + 4 * (bytes[26] & 15));
@@ -231,7 +235,7 @@ const char *nvme_open(struct nvme *nvme, struct pci_function *function, struct d
   if (wrong != NULL) return wrong;
 
   io_queues = MIN(io_queues, NVME_IO_QUEUES_MAX);
-  struct command queues = {.opcode = ADMIN_SET_FEATURES, .word10 = FEATURE_QUEUES};
+  struct nvme_command queues = {.opcode = ADMIN_SET_FEATURES, .word10 = FEATURE_QUEUES};
   queues.word11 = (io_queues - 1) << 16 | (io_queues - 1);
   u16 id = submit(&nvme->queue[0], take_slot(&nvme->queue[0], 2), &queues);
   if (nvme_wait(nvme, 0, id) != NVME_SUCCESS) return "the NVMe controller refuses the number of queues";
@@ -240,7 +244,7 @@ const char *nvme_open(struct nvme *nvme, struct pci_function *function, struct d
   if (!polled) nvme->io_queues = MIN(nvme->io_queues, MIN(function->msix_entries, 2048u) - 1);
   if (nvme->io_queues == 0) return "the NVMe controller has no interrupt for an I/O queue";
   for (u32 i = 1; i <= nvme->io_queues; i++) {
-    wrong = io_queue_open(nvme, i, entries);
+    wrong = nvme_queue_open(nvme, i, entries);
     if (wrong != NULL) return wrong;
   }
   return NULL;
@@ -251,7 +255,7 @@ u16 nvme_start(struct nvme *nvme, u32 queue, u8 opcode, u64 byte_offset, const s
   struct nvme_queue *q = &nvme->queue[queue];
   u16 id = take_slot(q, depth);
   u64 block = byte_offset / nvme->block_bytes;
-  struct command command = {.opcode = opcode, .namespace_id = 1, .prp1 = dma_address(buffer, buffer_offset)};
+  struct nvme_command command = {.opcode = opcode, .namespace_id = 1, .prp1 = dma_address(buffer, buffer_offset)};
   u32 pages = (u32)((bytes + PAGE_BYTES - 1) / PAGE_BYTES);
   if (pages == 2) command.prp2 = dma_address(buffer, buffer_offset + PAGE_BYTES);
   if (pages > 2) {
@@ -266,7 +270,7 @@ u16 nvme_start(struct nvme *nvme, u32 queue, u8 opcode, u64 byte_offset, const s
 }
 
 u16 nvme_start_flush(struct nvme *nvme, u32 queue) {
-  struct command command = {.opcode = NVME_FLUSH, .namespace_id = 1};
+  struct nvme_command command = {.opcode = NVME_FLUSH, .namespace_id = 1};
   struct nvme_queue *q = &nvme->queue[queue];
   return submit(q, take_slot(q, q->entries), &command);
 }

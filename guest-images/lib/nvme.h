@@ -17,6 +17,15 @@
 /// Our own: no completion came in time.
 #define NVME_TIMEOUT 0xffff
 
+/// A submission queue entry (4.2).
+struct nvme_command {
+  u8 opcode, flags;
+  u16 id;
+  u32 namespace_id;
+  u64 reserved, metadata, prp1, prp2;
+  u32 word10, word11, word12, word13, word14, word15;
+};
+
 /// A command identifier: free, in flight or done, and then with its result and status.
 struct nvme_slot {
   bool in_flight;
@@ -60,6 +69,12 @@ bool nvme_close(struct nvme *nvme);
 u16 nvme_start(struct nvme *nvme, u32 queue, u8 opcode, u64 byte_offset, const struct dma_buffer *buffer,
                u64 buffer_offset, u64 bytes, u32 depth);
 u16 nvme_start_flush(struct nvme *nvme, u32 queue);
+/// Puts any command in a queue; its identifier is chosen here. Returns it.
+u16 nvme_submit(struct nvme *nvme, u32 queue, const struct nvme_command *command);
+/// The same, and waits; returns the status, and dword 0 of the completion in `result` unless that is NULL.
+u16 nvme_run(struct nvme *nvme, u32 queue, const struct nvme_command *command, u32 *result);
+/// Creates I/O queue pair `id` of `entries` on the controller; for queues that the program itself deleted.
+const char *nvme_queue_open(struct nvme *nvme, u32 id, u32 entries);
 /// Waits for one command; returns its status.
 u16 nvme_wait(struct nvme *nvme, u32 queue, u16 command);
 /// Waits until no command is in flight; returns the first status since the last drain that is not success.

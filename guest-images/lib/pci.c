@@ -1,4 +1,5 @@
 #include "pci.h"
+#include "clock.h"
 #include "device-tree.h"
 #include "program.h"
 
@@ -15,6 +16,9 @@
 #define COMMAND_MASTER 4
 #define COMMAND_INTX_OFF 0x400
 
+#define CAPABILITY_EXPRESS 0x10
+#define EXPRESS_CAN_RESET (1u << 28)
+#define EXPRESS_RESET (1u << 15)
 #define CAPABILITY_MSIX 0x11
 #define MSIX_ENABLE 0x8000
 #define MSIX_MASK_ALL 0x4000
@@ -174,6 +178,30 @@ struct pci_function *pci_find_class(u32 class_code, u32 nth) {
 
 void pci_bus_master(const struct pci_function *f, bool on) {
   mmio_write16(f->config + COMMAND, (u16)(COMMAND_INTX_OFF | COMMAND_MEMORY | (on ? COMMAND_MASTER : 0)));
+}
+
+u32 pci_extended_capability(const struct pci_function *f, u16 id) {
+  u32 at = 0x100;
+  for (u32 i = 0; at >= 0x100 && i < 960; i++) {
+    u32 header = mmio_read32(f->config + at);
+    if (header == 0 || header == 0xffffffff) return 0;
+    if ((header & 0xffff) == id) return at;
+    at = header >> 20 & 0xffc;
+  }
+  return 0;
+}
+
+bool pci_function_reset(const struct pci_function *f) {
+  u32 at = pci_capability(f, CAPABILITY_EXPRESS);
+  if (at == 0 || (mmio_read32(f->config + at + 4) & EXPRESS_CAN_RESET) == 0) return false;
+  u32 bar[6];
+  for (u32 i = 0; i < 6; i++) bar[i] = mmio_read32(f->config + BAR0 + 4 * i);
+  mmio_write16(f->config + COMMAND, COMMAND_INTX_OFF);
+  mmio_write16(f->config + at + 8, mmio_read16(f->config + at + 8) | EXPRESS_RESET);
+  delay_microseconds(100000);
+  for (u32 i = 0; i < 6; i++) mmio_write32(f->config + BAR0 + 4 * i, bar[i]);
+  mmio_write16(f->config + COMMAND, COMMAND_INTX_OFF | COMMAND_MEMORY);
+  return true;
 }
 
 void msix_route(const struct pci_function *f, u32 entry, u64 address, u32 data) {

@@ -24,6 +24,11 @@ u32 pci_capability(const struct pci_function *f, u8 id);
 /// Lets the function answer memory accesses and do DMA (or stops it from DMA).
 void pci_bus_master(const struct pci_function *f, bool on);
 
+/// Function-level reset (PCI Express 6.6.2); memory space and BARs come back as they were. False where there is none.
+bool pci_function_reset(const struct pci_function *f);
+/// The extended capability with this identifier, as an offset in the configuration space, or 0.
+u32 pci_extended_capability(const struct pci_function *f, u16 id);
+
 /// Points entry `entry` at `address` with `data` and unmasks it.
 void msix_route(const struct pci_function *f, u32 entry, u64 address, u32 data);
 void msix_on(const struct pci_function *f);

@@ -67,4 +67,18 @@ describe.skipIf(missing !== undefined)('on QEMU', () => {
     const written = readFileSync(disk).subarray(writebackOffset, writebackOffset + writebackBytes);
     expect(Buffer.compare(written, expectedWriteback())).toBe(0);
   });
+
+  it('nvme passes', () => {
+    const disk = join(scratch, 'nvme.img');
+    writeFileSync(disk, makeDiskImage(7));
+    const { lines } = boot(
+      'nvme',
+      '-drive',
+      `file=${disk},if=none,id=d0,format=raw`,
+      '-device',
+      'nvme,serial=one,drive=d0',
+    );
+    expect(lines.at(-1)).toBe('passed');
+    expect(lines.filter((line) => line.startsWith('alive: '))).toHaveLength(3);
+  });
 });
