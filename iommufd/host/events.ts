@@ -41,6 +41,27 @@ export const hostEvents = eventTable({
     level: 'warning',
     fields: { rid: 'bdf', itag: 'int' },
   },
+  'check.stale-translation': {
+    doc: 'A cache served what tables no longer say: an invalidation is missing (--check stale-translations).',
+    level: 'warning',
+    fields: {
+      cache: 'text',
+      rid: 'bdf',
+      pasid: 'int',
+      iova: 'hex',
+      served: 'text',
+      now: 'text',
+      table: 'text',
+      at: 'hex',
+      was: 'hex',
+      is: 'hex',
+      writer: 'text',
+      pc: 'text',
+      written: 'int',
+      missing: 'text',
+      rule: 'text', // prettier-ignore
+    },
+  },
   'pri.response': {
     doc: 'A Page Request Group Response went to a device.',
     fields: { rid: 'bdf', pasid: 'int', group: 'int', code: 'int' },

@@ -7,7 +7,7 @@
 const classShifts = [12, 21, 30] as const;
 const classMasks = classShifts.map((shift) => 2 ** shift - 1);
 const ways = 4;
-const entryWords = 8;
+export const entryWords = 8;
 /** log2 of the words of a set. */
 const setShift = 5;
 
@@ -139,7 +139,7 @@ export class Iotlb {
 
   /**
    * Adds a translation of the page of 2^`shift` bytes around (hi, lo): it is kept in the largest class that fits.
-   * `ppn` and `gpaPpn` are those of the 4 KiB page that holds (hi, lo).
+   * `ppn` and `gpaPpn` are those of the 4 KiB page that holds (hi, lo). Returns the entry, as `lookup` does.
    */
   insert(
     space: number,
@@ -151,7 +151,7 @@ export class Iotlb {
     gpaPpn: number,
     rights: number,
     global: boolean,
-  ): void {
+  ): number {
     const kind = shift >= classShifts[2] ? 2 : shift >= classShifts[1] ? 1 : 0;
     const to = classShifts[kind]!;
     const pageLo =
@@ -180,6 +180,12 @@ export class Iotlb {
     words[at + gpaLo] = guest | 0;
     words[at + gpaHi] = Math.floor(guest / 2 ** 32);
     this.#classes |= 1 << kind;
+    return at;
+  }
+
+  /** True while the entry has not been dropped. */
+  isValid(at: number): boolean {
+    return (this.#words[at + vpnHi]! & valid) !== 0;
   }
 
   clear(): void {

@@ -22,6 +22,7 @@ import { HostMemoryPort } from '../memory-port.ts';
 import { FastWalk } from './fast-walk.ts';
 import { RiscvPort } from './port.ts';
 import { type Translation, type TranslationFault, type TranslationRequest, ttypOf } from './translation.ts';
+import { StaleTranslations, type StaleTranslationsOptions } from './stale-translations.ts';
 import { Translator } from './translator.ts';
 
 /** Messages from the IOMMU to devices, through the root complex. */
@@ -86,6 +87,8 @@ export class RiscvIommu implements BackEnd {
   epoch = 0;
   /** What ports did: pages translated, found in the IOTLB, not found; walked fast, walked plainly. */
   readonly statistics = { translations: 0, hits: 0, misses: 0, fastWalks: 0, plainWalks: 0 };
+  /** Compares what caches serve with what tables hold; undefined unless `checkStaleTranslations` was called. */
+  check: StaleTranslations | undefined;
   /** The walk for the common case; absent without host memory. */
   readonly fast: FastWalk | undefined;
 
@@ -113,6 +116,19 @@ export class RiscvIommu implements BackEnd {
       };
     this.#ready = true;
     frontEnd.reset();
+  }
+
+  /** From now on stale translations are told of; what is cached already is forgotten, so that all of it is known. */
+  checkStaleTranslations(options: Omit<StaleTranslationsOptions, 'host' | 'trace'> = {}): StaleTranslations {
+    invariant(this.#host, 'only tables in host memory can be compared');
+    this.flush();
+    this.check = new StaleTranslations(
+      { ...options, host: this.#host, trace: this.trace },
+      this.translator,
+      this.iotlb,
+    );
+    this.translator.contexts = this.check;
+    return this.check;
   }
 
   /** Power-on: registers, and caches empty (§5.2). */
@@ -146,6 +162,7 @@ export class RiscvIommu implements BackEnd {
     this.translator.deviceContexts.clear();
     this.translator.processContexts.clear();
     this.iotlb.clear();
+    this.check?.contextsDropped(undefined, undefined);
     this.epoch++;
   }
 
@@ -154,7 +171,12 @@ export class RiscvIommu implements BackEnd {
   execute(command: Command, itag: number): CommandOutcome {
     const outcome = effects[command.name](this, command, itag);
     if (typeof outcome === 'string') return outcome;
-    if (command.name.startsWith('IODIR')) this.epoch++;
+    if (command.name.startsWith('IODIR')) {
+      const { DV, DID, PID } = command.operands;
+      const isProcess = command.name === 'IODIR.INVAL_PDT';
+      this.check?.contextsDropped(DV ? Number(DID) : undefined, isProcess ? Number(PID) : undefined);
+      this.epoch++;
+    }
     if (this.trace.on) this.trace.emit('iommu.invalidate', { command: command.name, entries: outcome });
     return 'done';
   }

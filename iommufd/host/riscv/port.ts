@@ -111,7 +111,13 @@ export class RiscvPort implements DmaPort {
     const { iotlb, statistics } = iommu;
     const result = this.#result;
     const current = this.#spaces[pasid & (remembered - 1)]!;
-    if (current.epoch === iommu.epoch && current.pasid === pasid && !iommu.trace.on && !this.#monitor.active) {
+    if (
+      current.epoch === iommu.epoch &&
+      current.pasid === pasid &&
+      !iommu.trace.on &&
+      !this.#monitor.active &&
+      iommu.check === undefined
+    ) {
       // The common case: one page, which the IOTLB holds.
       const at = iotlb.lookup(current.space, current.process, hi | 0, lo | 0);
       if (at >= 0 && iotlb.rights(at) & need && (lo & iotlb.offsetMask(at)) + length <= iotlb.offsetMask(at) + 1) {
@@ -140,6 +146,7 @@ export class RiscvPort implements DmaPort {
       const at = space.epoch === iommu.epoch ? iotlb.lookup(space.space, space.process, high, low) : -1;
       if (at >= 0 && iotlb.rights(at) & need) {
         statistics.hits++;
+        iommu.check?.served(at, high, low);
         this.#lastCause = 0;
         if (this.#monitor.active) this.#count(pasid);
         mask = iotlb.offsetMask(at);
@@ -160,6 +167,7 @@ export class RiscvPort implements DmaPort {
       low = next | 0;
     } while (done < length);
     if (result.faults.length > 0) this.counters.faults++;
+    if (need === right.write) iommu.check?.written(this.rid, result);
     if (iommu.trace.on)
       iommu.trace.emit(need === right.read ? 'dma.read' : 'dma.write', {
         rid: this.rid,
@@ -180,11 +188,12 @@ export class RiscvPort implements DmaPort {
   }
 
   #locate(hi: number, lo: number, pasid: number, need: number): boolean {
-    const { iotlb, statistics, epoch } = this.#iommu;
+    const { iotlb, statistics, epoch, check } = this.#iommu;
     const space = this.#space(pasid);
     const at = space.epoch === epoch ? iotlb.lookup(space.space, space.process, hi | 0, lo | 0) : -1;
     if (at >= 0 && iotlb.rights(at) & need) {
       statistics.hits++;
+      check?.served(at, hi | 0, lo | 0);
       this.#mask = iotlb.offsetMask(at);
       this.#address = iotlb.address(at, lo);
       return true;
@@ -195,7 +204,12 @@ export class RiscvPort implements DmaPort {
   /** Where a PASID's requests are translated, from memory while nothing changed; stale (epoch -1) where they fault. */
   #space(pasid: number): Remembered {
     const space = this.#spaces[pasid & (remembered - 1)]!;
-    if (space.epoch === this.#iommu.epoch && space.pasid === pasid) return space;
+    const { check } = this.#iommu;
+    check?.deviceUsed(this.rid);
+    if (space.epoch === this.#iommu.epoch && space.pasid === pasid) {
+      check?.contextsServed(this.rid, pasid);
+      return space;
+    }
     space.epoch = -1;
     space.pasid = pasid;
     const request = this.#request(0, 0, pasid, right.read);
@@ -242,7 +256,8 @@ export class RiscvPort implements DmaPort {
     if (isCurrent && fast && space.roots && !this.#monitor.active && fast.walk(space.roots, hi, lo, write)) {
       statistics.fastWalks++;
       ({ shift, guestPpn: guest } = fast);
-      iotlb.insert(space.space, space.process, hi, lo, shift, fast.ppn, guest, fast.rights, fast.global);
+      const at = iotlb.insert(space.space, space.process, hi, lo, shift, fast.ppn, guest, fast.rights, fast.global);
+      iommu.check?.filled(at, this.#request(hi, lo, pasid, need));
       this.#address = fast.ppn * 4096 + (lo & 4095);
     } else {
       statistics.plainWalks++;
@@ -260,7 +275,8 @@ export class RiscvPort implements DmaPort {
       if (isCurrent && !found.mrif) {
         const rights = (found.read ? right.read : 0) | (found.write ? right.write : 0) | (found.execute ? right.execute : 0); // prettier-ignore
         const ppn = Number(found.pa >> 12n);
-        iotlb.insert(space.space, space.process, hi, lo, shift, ppn, guest, rights, found.global);
+        const at = iotlb.insert(space.space, space.process, hi, lo, shift, ppn, guest, rights, found.global);
+        iommu.check?.filled(at, request);
       }
     }
     this.#lastCause = 0;

@@ -12,7 +12,7 @@ interface Mapping {
   readonly guest: number;
   readonly global: boolean;
 }
-const put = (tlb: Iotlb, m: Mapping): void =>
+const put = (tlb: Iotlb, m: Mapping): number =>
   tlb.insert(spaceTag(m.gscid, false, false), processTag(m.pscid), m.hi, m.lo, m.shift, m.ppn, m.guest, 3, m.global);
 const find = (tlb: Iotlb, m: Pick<Mapping, 'gscid' | 'pscid' | 'hi' | 'lo'>): number =>
   tlb.lookup(spaceTag(m.gscid, false, false), processTag(m.pscid), m.hi, m.lo);

@@ -1,0 +1,432 @@
+/**
+ * `--check stale-translations`: every translation that is served from a cache is compared with the table bytes it was
+ * made from. Where they changed and the walk would end elsewhere now, software forgot an invalidation (RISC-V IOMMU
+ * v1.0.1 §6.3, "Guidelines for invalidations").
+ */
+import type { Trace } from '#vmm/base/events';
+import { bdf, hex, pageBytes } from '#vmm/base/address';
+import type { HostMemory } from '#vmm/base/memory';
+import { noPasid } from '#vmm/base/ports';
+import type { DmaResult } from '#vmm/base/ports';
+import { entryWords, type Iotlb, right } from '../iotlb.ts';
+import { HostMemoryPort } from '../memory-port.ts';
+import { Probe, type TableRead } from './probe.ts';
+import { isPointer, missingCommand, ruleOf, type StaleCache, type StaleRule } from './stale-rules.ts';
+import type { Translation, TranslationRequest } from './translation.ts';
+import type { ContextWatch, Translator } from './translator.ts';
+import type { TableKind } from './walk-observer.ts';
+
+/** Who stored to a table entry last. */
+export interface Writer {
+  readonly who: string;
+  /** Of the store instruction; undefined where no hart did it. */
+  readonly pc: bigint | undefined;
+  /** Virtual time, ns. */
+  readonly time: number;
+}
+
+export interface StaleFinding {
+  readonly cache: StaleCache;
+  readonly rule: StaleRule;
+  readonly rid: number;
+  readonly pasid: number;
+  readonly iova: bigint;
+  /** What was served, and what the tables say now. */
+  readonly served: string;
+  readonly now: string;
+  /** The entry that changed. */
+  readonly table: string;
+  readonly at: bigint;
+  readonly was: bigint;
+  readonly is: bigint;
+  readonly writer: Writer | undefined;
+  readonly missing: string;
+}
+
+export interface StaleTranslationsOptions {
+  readonly host: HostMemory;
+  readonly trace: Trace;
+  readonly now?: () => number;
+  /** Asks to be told (`stored`) of stores to the page of a host-physical address. */
+  readonly watch?: (hpa: number) => void;
+  /** What the guest calls a device whose first-stage tables are the guest's own. */
+  readonly guestRid?: (rid: number) => number | undefined;
+  /**
+   * Between a store and the processing of its invalidation either value may be used (§6.3): a known store younger than
+   * this is looked at again later. Default 20 µs of virtual time.
+   */
+  readonly graceNs?: number;
+}
+
+/** An entry that changed, and its first doubleword that did. */
+interface Change {
+  readonly read: TableRead;
+  readonly index: number;
+  readonly was: bigint;
+  readonly is: bigint;
+}
+
+/** Entries of tables that something cached was made from: where, and what they held. */
+class Shadow {
+  readonly reads: readonly TableRead[];
+  readonly #at: Int32Array;
+  readonly #values: Int32Array;
+  /** Told already, or not worth telling until it is filled again. */
+  isReported = false;
+  constructor(words: Int32Array, reads: readonly TableRead[]) {
+    this.reads = reads;
+    let count = 0;
+    for (const read of reads) count += 2 * (read.words?.length ?? 0);
+    this.#at = new Int32Array(count);
+    this.#values = new Int32Array(count);
+    let next = 0;
+    for (const { hpa, words: doublewords } of reads) {
+      const first = Number(hpa) / 4;
+      for (let i = 0; i < 2 * (doublewords?.length ?? 0); i++) this.#at[next++] = first + i;
+    }
+    this.renew(words);
+  }
+
+  renew(words: Int32Array): void {
+    for (let i = 0; i < this.#at.length; i++) this.#values[i] = words[this.#at[i]!]!;
+  }
+
+  holds(words: Int32Array): boolean {
+    const at = this.#at;
+    const values = this.#values;
+    for (let i = 0; i < at.length; i++) if (words[at[i]!] !== values[i]) return false;
+    return true;
+  }
+
+  /** The reads of entries that changed, each with the first doubleword that did. */
+  changed(view: DataView): Change[] {
+    const found: Change[] = [];
+    let next = 0;
+    for (const read of this.reads) {
+      const count = read.words?.length ?? 0;
+      for (let i = 0; i < count; i++, next += 2) {
+        const is = view.getBigUint64(this.#at[next]! * 4, true);
+        const was = (BigInt(this.#values[next + 1]! >>> 0) << 32n) | BigInt(this.#values[next]! >>> 0);
+        if (is === was) continue;
+        if (found.at(-1)?.read !== read) found.push({ read, index: i, was, is });
+      }
+    }
+    return found;
+  }
+}
+
+interface Cached {
+  readonly shadow: Shadow;
+  readonly request: TranslationRequest;
+  readonly result: Translation;
+}
+interface Suspicion {
+  readonly cache: StaleCache;
+  readonly shadow: Shadow;
+  readonly changes: readonly Change[];
+  readonly request: TranslationRequest;
+  readonly served: string;
+  readonly now: string;
+  readonly isCached: () => boolean;
+  readonly result?: Translation;
+}
+interface Suspect {
+  readonly finding: StaleFinding;
+  readonly shadow: Shadow;
+  readonly due: number;
+  /** Still in its cache. */
+  readonly isCached: () => boolean;
+}
+
+const defaultGraceNs = 20_000;
+/** Stores remembered; the oldest are forgotten first. */
+const mostWrites = 1 << 16;
+const mostFindings = 10_000;
+const mostContexts = 1 << 17;
+/** Tables that a guest makes itself. */
+const guestTables: ReadonlySet<TableKind> = new Set<TableKind>(['PDT', 'PC', 'stage 1', 'MSI']);
+const levelled: ReadonlySet<TableKind> = new Set<TableKind>(['DDT', 'PDT', 'stage 1', 'stage 2']);
+
+export class StaleTranslations implements ContextWatch {
+  readonly findings: StaleFinding[] = [];
+  readonly #options: StaleTranslationsOptions;
+  readonly #words: Int32Array;
+  readonly #view: DataView;
+  readonly #probe: Probe;
+  readonly #iotlb: Iotlb;
+  readonly #now: () => number;
+  /** By entry of the IOTLB. */
+  readonly #entries: (Cached | undefined)[] = [];
+  readonly #devices = new Map<number, Shadow>();
+  readonly #processes = new Map<number, Shadow>();
+  /** By host-physical doubleword. */
+  readonly #writers = new Map<number, Writer>();
+  readonly #watched = new Set<number>();
+  #suspects: Suspect[] = [];
+
+  constructor(options: StaleTranslationsOptions, translator: Translator, iotlb: Iotlb) {
+    this.#options = options;
+    this.#words = options.host.i32;
+    this.#view = options.host.view;
+    this.#now = options.now ?? (() => 0);
+    this.#iotlb = iotlb;
+    this.#probe = new Probe(translator, new HostMemoryPort(options.host));
+  }
+
+  // ── What was cached ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  #shadow(reads: readonly TableRead[]): Shadow {
+    for (const { hpa } of reads) this.#watch(Number(hpa));
+    return new Shadow(this.#words, reads);
+  }
+
+  #watch(hpa: number): void {
+    const page = hpa >>> 12;
+    if (this.#watched.has(page)) return;
+    this.#watched.add(page);
+    this.#options.watch?.(hpa);
+  }
+
+  /** The IOTLB has a new entry `at`, made for this request. */
+  filled(at: number, request: TranslationRequest): void {
+    const { reads, result } = this.#probe.translate(request);
+    // Where a cached context led elsewhere than memory would, that context is what is told of.
+    this.#entries[at / entryWords] = result.ok ? { shadow: this.#shadow(reads), request, result } : undefined;
+  }
+
+  #contexts(deviceId: number, processId: number): readonly TableRead[] {
+    return this.#probe.translate(anyRequest(deviceId, processId)).reads;
+  }
+
+  deviceFilled(deviceId: number): void {
+    const reads = this.#contexts(deviceId, noPasid).filter(({ table }) => table === 'DDT' || table === 'DC');
+    this.#devices.set(deviceId, this.#shadow(reads));
+  }
+
+  processFilled(key: number): void {
+    const reads = this.#contexts(Math.floor(key / 2 ** 20), key % 2 ** 20);
+    const own = reads.filter(({ table }) => table === 'PDT' || table === 'PC');
+    if (this.#processes.size >= mostContexts) this.#processes.clear();
+    this.#processes.set(key, this.#shadow(own));
+  }
+
+  // ── What was served ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The IOTLB's entry `at` was served for an access to (hi, lo). */
+  served(at: number, hi: number, lo: number): void {
+    if (this.#suspects.length > 0) this.review();
+    const cached = this.#entries[at / entryWords];
+    if (!cached || cached.shadow.isReported || cached.shadow.holds(this.#words)) return;
+    this.#judge(at, cached, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
+  }
+
+  #judge(at: number, cached: Cached, iova: bigint): void {
+    const { shadow, result } = cached;
+    const request = { ...cached.request, iova };
+    const changes = shadow.changed(this.#view);
+    const { reads, result: now } = this.#probe.translate(request);
+    const shift = BigInt(this.#iotlb.shift(at));
+    const pa = ((result.pa >> shift) << shift) | (iova & ((1n << shift) - 1n));
+    const isMoved = !now.ok || now.pa >> 12n !== pa >> 12n;
+    const rights = this.#iotlb.rights(at);
+    const isNarrower = now.ok && ((rights & right.read && !now.read) || (rights & right.write && !now.write));
+    if (!isMoved && !isNarrower && !changes.some(isPointerMoved)) {
+      // Accessed and dirty bits, software's bits, rights that grew, a change of page size: the translation stands.
+      // Where the page was split, each of its parts is walked for whenever it is used.
+      if (now.shift >= shift) this.#entries[at / entryWords] = { shadow: this.#shadow(reads), request, result: now };
+      return;
+    }
+    const entry = this.#entries;
+    this.#suspect({
+      cache: 'IOTLB',
+      shadow,
+      changes,
+      request,
+      served: told({ ...result, pa, read: (rights & right.read) !== 0, write: (rights & right.write) !== 0 }),
+      now: now.ok ? told(now) : now.cause.name,
+      isCached: () => entry[at / entryWords] === cached && this.#iotlb.isValid(at),
+      result,
+    });
+  }
+
+  deviceServed(deviceId: number): void {
+    this.#context('device context', this.#devices.get(deviceId), deviceId, noPasid, () => this.#devices.get(deviceId));
+  }
+
+  processServed(key: number): void {
+    const [deviceId, processId] = [Math.floor(key / 2 ** 20), key % 2 ** 20];
+    const find = (): Shadow | undefined => this.#processes.get(key);
+    this.#context('process context', find(), deviceId, processId, find);
+  }
+
+  /** A port used the contexts that it remembers for a PASID. */
+  contextsServed(rid: number, pasid: number): void {
+    this.deviceServed(rid);
+    if (pasid !== noPasid && this.#processes.has(rid * 2 ** 20 + pasid)) this.processServed(rid * 2 ** 20 + pasid);
+  }
+
+  #context(
+    cache: StaleCache,
+    shadow: Shadow | undefined,
+    deviceId: number,
+    pasid: number,
+    find: () => Shadow | undefined,
+  ): void {
+    if (this.#suspects.length > 0) this.review();
+    if (!shadow || shadow.isReported || shadow.holds(this.#words)) return;
+    const changes = shadow.changed(this.#view);
+    const request = anyRequest(deviceId, pasid);
+    const isCached = (): boolean => find() === shadow;
+    this.#suspect({ cache, shadow, changes, request, served: 'the old context', now: 'another', isCached });
+  }
+
+  /** A command emptied caches of contexts. */
+  contextsDropped(deviceId: number | undefined, processId: number | undefined): void {
+    if (deviceId === undefined) {
+      this.#devices.clear();
+      this.#processes.clear();
+    } else if (processId !== undefined) this.#processes.delete(deviceId * 2 ** 20 + processId);
+    else {
+      this.#devices.delete(deviceId);
+      for (const key of this.#processes.keys()) if (Math.floor(key / 2 ** 20) === deviceId) this.#processes.delete(key);
+    }
+  }
+
+  // ── The guest's own directory, which a vIOMMU keeps as attachments ────────────────────────────────────────────────
+
+  readonly #guest = new Map<number, Shadow>();
+
+  /** The vIOMMU read the guest's context of a device (host requester id) from these entries; undefined: it has none. */
+  guestContext(rid: number, reads: readonly TableRead[] | undefined): void {
+    if (reads === undefined) this.#guest.delete(rid);
+    else this.#guest.set(rid, this.#shadow(reads));
+  }
+
+  /** A DMA of the device is about to use what the vIOMMU made of its context. */
+  deviceUsed(rid: number): void {
+    const shadow = this.#guest.get(rid);
+    if (shadow) this.#context('vIOMMU context', shadow, rid, noPasid, () => this.#guest.get(rid));
+  }
+
+  // ── Who wrote ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A device was given these segments to write. */
+  written(rid: number, { count, offsets, lengths }: DmaResult): void {
+    for (let i = 0; i < count; i++) {
+      const first = offsets[i]!;
+      const end = first + lengths[i]!;
+      for (let page = first >>> 12; page * pageBytes < end; page++) {
+        if (!this.#watched.has(page)) continue;
+        const last = Math.min(end, (page + 1) * pageBytes);
+        for (let at = Math.max(first, page * pageBytes) & ~7; at < last; at += 8)
+          this.stored(at, `DMA of ${bdf(rid)}`, undefined);
+      }
+    }
+  }
+
+  /** A store to a watched page. */
+  stored(hpa: number, who: string, pc: bigint | undefined): void {
+    const writers = this.#writers;
+    const slot = hpa >>> 3;
+    writers.delete(slot);
+    writers.set(slot, { who, pc, time: this.#now() });
+    if (writers.size > mostWrites)
+      for (const oldest of writers.keys()) {
+        writers.delete(oldest);
+        break;
+      }
+  }
+
+  // ── Findings ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #suspect(of: Suspicion): void {
+    const { cache, shadow, request, result } = of;
+    // In the order of the walk: the first explains those behind it.
+    const change = of.changes[0];
+    if (!change) return;
+    const { read, index, was, is } = change;
+    const at = read.hpa + BigInt(8 * index);
+    const writer = this.#writers.get(Number(at) / 8);
+    const rule = ruleOf(cache, read.table, was);
+    const isGuests = cache === 'vIOMMU context' || guestTables.has(read.table);
+    const finding: StaleFinding = {
+      cache,
+      rule,
+      rid: request.deviceId,
+      pasid: request.processIdValid ? request.processId : noPasid,
+      iova: request.iova,
+      served: of.served,
+      now: of.now,
+      table: levelled.has(read.table) ? `${read.table} level ${read.level}` : read.table,
+      at,
+      was,
+      is,
+      writer,
+      missing: missingCommand(rule, {
+        gpa: read.gpa,
+        request,
+        result,
+        guestRid: isGuests ? this.#options.guestRid?.(request.deviceId) : undefined,
+      }),
+    };
+    shadow.isReported = true;
+    const due = writer ? writer.time + (this.#options.graceNs ?? defaultGraceNs) : 0;
+    if (due > this.#now()) this.#suspects.push({ finding, shadow, due, isCached: of.isCached });
+    else this.#tell(finding);
+  }
+
+  /** Tells of what is still cached after its time; `atEnd` of the run: whatever its time. */
+  review(atEnd = false): void {
+    const now = this.#now();
+    const waiting = this.#suspects;
+    this.#suspects = [];
+    for (const one of waiting) {
+      if (!one.isCached() || one.shadow.holds(this.#words)) one.shadow.isReported = false;
+      else if (one.due <= now || atEnd) this.#tell(one.finding);
+      else this.#suspects.push(one);
+    }
+  }
+
+  #tell(finding: StaleFinding): void {
+    if (this.findings.length < mostFindings) this.findings.push(finding);
+    const { trace } = this.#options;
+    if (!trace.on) return;
+    const { cache, rid, pasid, iova, served, now, table, at, was, is, writer, missing, rule } = finding;
+    trace.emit('check.stale-translation', {
+      cache,
+      rid,
+      pasid,
+      iova,
+      served,
+      now,
+      table,
+      at,
+      was,
+      is,
+      writer: writer ? writer.who : 'unknown',
+      pc: writer?.pc === undefined ? '' : hex(writer.pc),
+      written: writer ? writer.time : -1,
+      missing,
+      rule: rule.spec,
+    });
+  }
+}
+
+const anyRequest = (deviceId: number, pasid: number): TranslationRequest => ({
+  deviceId,
+  processIdValid: pasid !== noPasid,
+  processId: pasid === noPasid ? 0 : pasid,
+  supervisor: false,
+  execute: false,
+  write: false,
+  type: 'untranslated',
+  noWrite: false,
+  iova: 0n,
+});
+
+/** A pointer to a table that became a pointer to another: whatever it leads to, caches of pointers must be told. */
+const isPointerMoved = ({ read: { table }, was, is }: Change): boolean =>
+  levelled.has(table) && isPointer(table, was) && isPointer(table, is) && was >> 10n !== is >> 10n;
+
+const told = ({ pa, read, write, execute }: Translation): string =>
+  `${hex(pa)} ${read ? 'r' : '-'}${write ? 'w' : '-'}${execute ? 'x' : '-'}`;
