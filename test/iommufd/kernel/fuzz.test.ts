@@ -7,8 +7,9 @@ import * as test from '#iommufd/uapi/selftest';
 import * as vfio from '#iommufd/uapi/vfio';
 import { violations } from './invariants.ts';
 
-/** Seconds to run; CI gives it more. */
+/** Seconds to run; CI gives it more. FUZZ_SEED repeats a run that failed. */
 const seconds = Number(process.env['FUZZ_SECONDS'] ?? 3);
+const seed = process.env['FUZZ_SEED'];
 const { iommufdUapi: K } = uapi;
 const T = test.selftestUapi;
 const V = vfio.vfioUapi;
@@ -414,29 +415,38 @@ const step: fc.Arbitrary<Step> = fc.record({
 });
 
 describe('any calls in any order', () => {
-  it('end in a result or an errno, and leave everything consistent', () => {
-    const successes: Record<string, number> = {};
-    fc.assert(
-      fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
-        const process = new Process(successes);
-        const { kernel } = process;
-        // Something to begin with: memory, a device, a vIOMMU on a nesting parent.
-        for (const [name, values] of beginnings) calls[name]!(process, { ...still, ...values });
-        for (const s of steps) {
-          const result = calls[names[s.op]!]!(process, s);
-          if (!Number.isInteger(result) || result < -200) throw new Error(`${names[s.op]} returned ${result}`);
-          const broken = violations(kernel, process.contexts);
-          if (broken.length > 0) throw new Error(`${names[s.op]}: ${broken.join(', ')}`);
-        }
-        for (let fd = 3; fd < 300; fd++) kernel.close(fd);
-        kernel.memory.unmap(0, 2 ** 47);
-        expect(kernel.physical.pinned).toBe(0);
-        expect([kernel.accounting.user, kernel.accounting.process]).toEqual([0, 0]);
-      }),
-      { numRuns: 1_000_000, interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false },
-    );
-    // The calls must make sense often enough to get anywhere.
-    const never = names.filter((name) => name.startsWith('IOMMU') && !successes[name]);
-    if (seconds >= 20) expect(never).toEqual([]);
-  });
+  it(
+    'end in a result or an errno, and leave everything consistent',
+    () => {
+      const successes: Record<string, number> = {};
+      fc.assert(
+        fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
+          const process = new Process(successes);
+          const { kernel } = process;
+          // Something to begin with: memory, a device, a vIOMMU on a nesting parent.
+          for (const [name, values] of beginnings) calls[name]!(process, { ...still, ...values });
+          for (const s of steps) {
+            const result = calls[names[s.op]!]!(process, s);
+            if (!Number.isInteger(result) || result < -200) throw new Error(`${names[s.op]} returned ${result}`);
+            const broken = violations(kernel, process.contexts);
+            if (broken.length > 0) throw new Error(`${names[s.op]}: ${broken.join(', ')}`);
+          }
+          for (let fd = 3; fd < 300; fd++) kernel.close(fd);
+          kernel.memory.unmap(0, 2 ** 47);
+          expect(kernel.physical.pinned).toBe(0);
+          expect([kernel.accounting.user, kernel.accounting.process]).toEqual([0, 0]);
+        }),
+        {
+          numRuns: 1_000_000,
+          interruptAfterTimeLimit: seconds * 1000,
+          markInterruptAsFailure: false,
+          ...(seed === undefined ? {} : { seed: Number(seed) }),
+        },
+      );
+      // The calls must make sense often enough to get anywhere.
+      const never = names.filter((name) => name.startsWith('IOMMU') && !successes[name]);
+      if (seconds >= 20) expect(never).toEqual([]);
+    },
+    seconds * 1000 + 60_000,
+  );
 });
