@@ -5,6 +5,7 @@ import { invariant } from '#vmm/base/invariant';
 import { busEvents } from '#vmm/bus/events';
 import { pciEvents } from '#vmm/bus/pci/events';
 import { irqEvents } from '#vmm/irq/events';
+import { exerciserEvents } from '#devices/exerciser/events';
 import { nicEvents } from '#devices/nic/events';
 import { nvmeEvents } from '#devices/nvme/events';
 import { frontEndEvents } from '#iommufd/arch/riscv/events';
@@ -22,6 +23,7 @@ const tables: readonly EventTable[] = [
   hostEvents,
   nvmeEvents,
   nicEvents,
+  exerciserEvents,
   pciEvents,
   irqEvents,
   busEvents,

@@ -51,6 +51,9 @@ const after = (value: FieldValue | undefined, prefix: string): string => {
   const said = text(value);
   return said === '' ? '' : `${prefix}${said}`;
 };
+/** ` PASID 3`; nothing for requests without one. */
+const pasid = (value: FieldValue | undefined): string =>
+  value === undefined || Number(value) < 0 ? '' : ` PASID ${text(value)}`;
 /** The front end is the same code for silicon and for the model; of silicon the effects are told instead. */
 const modelOnly = (fields: Fields): Layer | undefined => (fields['unit'] === 'host' ? undefined : 'viommu');
 
@@ -125,6 +128,62 @@ export const tellings: Readonly<Record<string, Telling>> = {
     say: (f, name) => `page request of ${name(Number(f['rid']))} at ${address(f['address'])}${after(f['outcome'], ' → ')}`,
     kind: () => 'page request',
   },
+  'viommu.page-response': {
+    layer: 'effect',
+    say: (f, name) => `page request group ${text(f['group'])} of ${name(Number(f['rid']))}${pasid(f['pasid'])} ${text(f['outcome'])}, response code ${text(f['code'])}`,
+    kind: () => 'page response',
+    adopts: ['iommufd', 'hardware'],
+  },
+  'viommu.events-lost': {
+    layer: 'viommu',
+    say: (f) => `the host dropped fault events before number ${text(f['sequence'])}: the guest sees an overflow`,
+    kind: () => 'lost fault events',
+  },
+  'host.page-requests-lost': {
+    layer: 'hardware',
+    say: () => 'the host’s page-request queue overflowed',
+    kind: () => 'lost page requests',
+  },
+  'ats.translation': {
+    layer: 'hardware',
+    say: (f, name) => `${name(Number(f['rid']))}${pasid(f['pasid'])} asks for a translation of IOVA ${address(f['iova'])}: ${f['rights'] === '' ? 'nothing granted' : `${address(f['address'])}, rights ${text(f['rights'])}`} (${text(f['status'])})`,
+    kind: () => 'translation request',
+  },
+  'ats.invalidate': {
+    layer: 'hardware',
+    say: (f, name) => `${name(Number(f['rid']))}${pasid(f['pasid'])} is told to forget translations (itag ${text(f['itag'])})`,
+    kind: () => 'device invalidation',
+  },
+  'ats.completion': {
+    layer: 'hardware',
+    say: (f, name) => `${name(Number(f['rid']))} and invalidation itag ${text(f['itag'])}: ${text(f['outcome'])}`,
+    kind: () => 'invalidation completion',
+  },
+  'ats.unexpected-completion': {
+    layer: 'hardware',
+    say: (f, name) => `${name(Number(f['rid']))} completed an invalidation that nobody waits for (itag ${text(f['itag'])})`,
+    kind: () => 'unexpected completion',
+  },
+  'pri.response': {
+    layer: 'hardware',
+    say: (f, name) => `${name(Number(f['rid']))}${pasid(f['pasid'])} gets the answer to page request group ${text(f['group'])}: code ${text(f['code'])}`,
+    kind: () => 'page response message',
+  },
+  'exerciser.reset': {
+    layer: 'device',
+    say: (f) => `${text(f['device'])}: reset (${text(f['by'])})`,
+    kind: (f) => `${text(f['device'])} reset`,
+  },
+  'exerciser.queue-error': {
+    layer: 'device',
+    say: (f) => `${text(f['device'])}: queue ${text(f['queue'])} stopped with error ${text(f['error'])}`,
+    kind: (f) => `${text(f['device'])} queue error`,
+  },
+  'exerciser.page-response': {
+    layer: 'device',
+    say: (f) => `${text(f['device'])}: page request group ${text(f['group'])}${pasid(f['pasid'])} answered with code ${text(f['code'])}`,
+    kind: (f) => `${text(f['device'])} page response`,
+  },
   'viommu.refused': {
     layer: 'viommu',
     say: (f) => `the host refused ${text(f['call'])}: ${text(f['errno'])}`,
@@ -188,6 +247,7 @@ export const sums: Readonly<Record<string, Sum>> = {
   'nic.transmit': { device, what: ['frame sent', 'frames sent'], bytes: (f) => Number(f['bytes']) },
   'nic.receive':  { device, what: ['frame received', 'frames received'], bytes: (f) => Number(f['bytes']) },
   'nic.drop':     { device, what: ['frame dropped', 'frames dropped'], split: (f) => text(f['reason']) },
+  'exerciser.transaction': { device, what: ['transaction', 'transactions'], split: (f) => `${text(f['operation'])}: ${text(f['status'])}`, bytes: (f) => Number(f['bytes']) },
   'pci.message':  { device, what: ['MSI-X message', 'MSI-X messages'] },
 };
 
