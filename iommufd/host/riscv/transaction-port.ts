@@ -11,6 +11,7 @@ import {
   noPasid,
 } from '#vmm/base/ports';
 import { pageRequestPayload } from '#iommufd/arch/riscv/faults';
+import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { Segments } from '../bypass-port.ts';
 import { processTag, right, spaceTag } from '../iotlb.ts';
 import type { DeviceLink } from './device-link.ts';
@@ -80,7 +81,8 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
       counters.reads++;
       counters.bytesRead += length;
     }
-    const { statistics, trace } = this.#iommu;
+    const { statistics, trace, check } = this.#iommu;
+    check?.deviceUsed(this.rid);
     const { poolBase, end } = this.#host;
     const { hits, misses } = statistics;
     const result = this.#segments;
@@ -105,6 +107,7 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
       }
     }
     if (result.faults.length > 0) counters.faults++;
+    if (isWrite) check?.written(this.rid, result);
     if (trace.on)
       trace.emit(isWrite ? 'dma.write' : 'dma.read', {
         rid: this.rid,
@@ -129,6 +132,10 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
       const at = iotlb.lookup(second.space, second.process, hi | 0, lo | 0);
       if (at >= 0 && iotlb.rights(at) & need) {
         statistics.hits++;
+        iommu.check?.served(at, hi | 0, lo | 0);
+        // The plain walk counts it itself where it runs (§5.23).
+        const { monitor } = iommu.frontEnd;
+        if (monitor.active) monitor.count(hpmEvent.translated, { deviceId: this.rid, processId: noPasid, gscid: -1, pscid: -1 }); // prettier-ignore
         this.#mask = iotlb.offsetMask(at);
         this.#address = iotlb.address(at, lo);
         return true;
@@ -150,7 +157,8 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     if (second?.epoch === iommu.epoch) {
       const rights = (found.read ? right.read : 0) | (found.write ? right.write : 0) | (found.execute ? right.execute : 0); // prettier-ignore
       const [ppn, gppn] = [Number(found.pa >> 12n), Number(found.gpa >> 12n)];
-      iotlb.insert(second.space, second.process, hi | 0, lo | 0, found.shift, ppn, gppn, rights, false);
+      const at = iotlb.insert(second.space, second.process, hi | 0, lo | 0, found.shift, ppn, gppn, rights, false);
+      iommu.check?.filled(at, asked);
     }
     return true;
   }
@@ -196,6 +204,7 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
 
   translate(request: TranslationRequest): TranslationCompletion {
     const iommu = this.#iommu;
+    iommu.check?.deviceUsed(this.rid);
     const completion = this.#completion;
     const answer = iommu.atsRequest(this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite));
     completion.status = answer.status;

@@ -14,6 +14,8 @@ import type { RiscvPaging } from './paging.ts';
 
 /** Virtual device ids are RISC-V device_ids: 24 bits (§2.1). */
 const deviceIdBits = 24;
+/** Device invalidations that may be under way or wait for a tag; a guest's own queue has 32 outstanding at most. */
+const mostInvalidations = 1024;
 
 /**
  * What user space may ask for with raw commands, and how its names become the host's; a command without a row is
@@ -88,6 +90,7 @@ export class RiscvViommu implements Viommu {
     const device = this.core.findDevice(operands.RID | (operands.DSV ? operands.DSEG << 16n : 0n)) as
       RiscvDevice | undefined;
     if (!device || !this.#driver.hasAts(device)) return errno.EIO;
+    if (this.#driver.deviceInvalidations >= mostInvalidations) return errno.ENOMEM;
     const own = { ...pick('ATS.INVAL', operands), RID: BigInt(device.host.rid), DSV: 0n, DSEG: 0n };
     this.#driver.invalidateDevice(own, (isDone) => {
       this.#ended.push({ ...words, status: isDone ? 0 : 1 });
