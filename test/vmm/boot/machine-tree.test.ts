@@ -50,7 +50,7 @@ describe("the machine's device tree", () => {
   test('memory, chosen, cpus', () => {
     expect(cells(find(root, 'memory@80000000'), 'reg')).toEqual([0, 0x8000_0000, 0, 0x800_0000]);
     const chosen = find(root, 'chosen');
-    expect(texts(chosen, 'stdout-path')).toEqual(['/soc/serial@10000000']);
+    expect(texts(chosen, 'stdout-path')).toEqual(['/soc/serial@10000000:921600n8']);
     expect(texts(chosen, 'bootargs')).toEqual(['console=ttyS0']);
     expect(cells(chosen, 'linux,initrd-start')).toEqual([0, 0x8420_0000]);
     expect(cells(chosen, 'linux,initrd-end')).toEqual([0, 0x8430_0001]);
