@@ -44,6 +44,21 @@ export const invalidatedRange = (address: bigint, ranged: boolean): PageRange =>
   return { first: Number(address & ~bits), last: Number(address | bits) };
 };
 
+/** An entry of the cache; gscid and pscid are -1 where there is no VM or no process. */
+export interface IotlbEntry {
+  readonly gscid: number;
+  readonly pscid: number;
+  readonly supervisor: boolean;
+  readonly iova: bigint;
+  readonly gpa: number;
+  readonly hpa: number;
+  /** log2 of the page's bytes. */
+  readonly shift: number;
+  /** A sum of `right`. */
+  readonly rights: number;
+  readonly global: boolean;
+}
+
 export class Iotlb {
   readonly #words: Int32Array;
   readonly #sets: number;
@@ -186,6 +201,31 @@ export class Iotlb {
   /** True while the entry has not been dropped. */
   isValid(at: number): boolean {
     return (this.#words[at + vpnHi]! & valid) !== 0;
+  }
+
+  /** Every entry, for people: what it translates, for whom, and to where. */
+  list(): IotlbEntry[] {
+    const words = this.#words;
+    const entries: IotlbEntry[] = [];
+    for (let at = 0; at < words.length; at += entryWords) {
+      if (!(words[at + vpnHi]! & valid)) continue;
+      const shift = this.shift(at);
+      const space = words[at + tagA]!;
+      const process = words[at + tagB]!;
+      const page = (BigInt(words[at + vpnHi]! & 0xff_ffff) << 32n) | BigInt(words[at]! >>> 0);
+      entries.push({
+        gscid: space & (1 << 16) ? space & 0xffff : -1,
+        pscid: process & (1 << 20) ? process & 0xf_ffff : -1,
+        supervisor: (space & (1 << 17)) !== 0,
+        iova: BigInt.asUintN(64, page << BigInt(shift)),
+        gpa: this.guestPage(at) * 4096,
+        hpa: this.address(at, 0),
+        shift,
+        rights: this.rights(at),
+        global: (words[at + flagsAt]! & globalFlag) !== 0,
+      });
+    }
+    return entries;
   }
 
   clear(): void {

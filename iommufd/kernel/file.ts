@@ -68,6 +68,10 @@ export class FileTable {
   get(fd: number): OpenFile | undefined {
     return this.#files[fd];
   }
+  /** Open files by their numbers. */
+  all(): { readonly fd: number; readonly file: OpenFile }[] {
+    return this.#files.flatMap((file, fd) => (file ? [{ fd, file }] : []));
+  }
   close(fd: number): number {
     const file = this.#files[fd];
     if (!file) return -errno.EBADF;

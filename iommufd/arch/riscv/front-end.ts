@@ -168,6 +168,11 @@ export class FrontEnd implements MmioDevice {
     this.#registers.write(offset, bytes, value);
   }
 
+  /** A register as it stands: nothing is sampled, traced or acted upon. `offset` is one of the register table's. */
+  peek(offset: number, width: number): bigint {
+    return width === 64 ? this.#registers.get64(offset) : BigInt(this.#registers.words[offset >>> 2]!);
+  }
+
   get fctl(): number {
     return this.#registers.words[offsets.fctl >>> 2]!;
   }
