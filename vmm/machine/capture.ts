@@ -1,6 +1,6 @@
 import { hex } from '#vmm/base/address';
 import type { Clock } from '#vmm/base/clock';
-import type { Trace, TraceEvent } from '#vmm/base/events';
+import type { FieldValue, Trace, TraceEvent } from '#vmm/base/events';
 import type { PacketBackend } from '#vmm/base/ports';
 import { tap } from '#devices/backends/packet/tap';
 import { type ByteWriter, PcapngWriter } from '../record/pcapng.ts';
@@ -85,8 +85,8 @@ export class Capture {
     this.#writer.frame(this.#names.indexOf(device), time, 'inbound', bytes, story);
   }
 
-  #story(device: string, address: unknown): string {
-    const iova = BigInt(address as bigint);
+  #story(device: string, address: FieldValue | undefined): string {
+    const iova = BigInt(address ?? 0);
     const found = this.#locate(device, iova);
     return found ? `iova ${hex(iova)} → gpa ${hex(found.gpa)} → hpa ${hex(found.hpa)}` : `iova ${hex(iova)}`;
   }

@@ -21,11 +21,11 @@ export interface PlacedFunction {
 export interface DeviceSources {
   readonly clock: Clock;
   readonly trace: Trace;
-  openDisk(disk: DiskConfig): StorageBackend;
+  readonly openDisk: (disk: DiskConfig) => StorageBackend;
   /** A wire that leaves the process: backends stream and dgram. */
-  openNetwork(nic: NicConfig): PacketBackend;
+  readonly openNetwork: (nic: NicConfig) => PacketBackend;
   /** Looks at the frames of a card (a capture). */
-  wrapNetwork?(name: string, backend: PacketBackend): PacketBackend;
+  readonly wrapNetwork?: (name: string, backend: PacketBackend) => PacketBackend;
 }
 
 const unplugged: PacketBackend = { send: () => {}, onFrame: undefined, linkUp: false };

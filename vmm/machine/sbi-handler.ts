@@ -3,10 +3,10 @@ import { hartStates, type SbiHandler } from '../cpu/riscv/sbi.ts';
 import type { Scheduler } from './scheduler.ts';
 
 export interface SbiSources {
-  harts(): readonly Hart[];
-  scheduler(): Scheduler;
-  write(bytes: Uint8Array): void;
-  end(ending: { readonly outcome: 'passed' | 'failed' | 'reset'; readonly code?: number }): void;
+  readonly harts: () => readonly Hart[];
+  readonly scheduler: () => Scheduler;
+  readonly write: (bytes: Uint8Array) => void;
+  readonly end: (ending: { readonly outcome: 'passed' | 'failed' | 'reset'; readonly code?: number }) => void;
 }
 
 /** What the machine does for a guest's environment calls (the calls themselves: vmm/cpu/riscv/sbi). */
