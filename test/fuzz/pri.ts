@@ -2,7 +2,7 @@ import { offsets, pqcsr } from '#iommufd/arch/riscv/registers';
 import { atsDeviceId, Driver, places } from '../viommu/riscv/harness.ts';
 
 /** What a soak did, and that it left nothing. */
-export interface PriSoak {
+interface PriSoak {
   readonly groups: number;
   readonly answers: number;
   readonly byCode: Readonly<Record<number, number>>;

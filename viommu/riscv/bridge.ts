@@ -6,7 +6,7 @@ import type { CommandOutcome, MemoryPort } from '#iommufd/arch/riscv/ports';
 import { ddtpMode } from '#iommufd/arch/riscv/registers';
 import { dcTc } from '#iommufd/arch/riscv/tables';
 import type { DeviceInvalidations } from './device-invalidations.ts';
-import { isProcessDirectoryEntry, lookUpDevice } from './directory.ts';
+import { type DirectoryRead, isProcessDirectoryEntry, lookUpDevice } from './directory.ts';
 import type { AssignedDevice, Host } from './host.ts';
 import type { PageRequests } from './page-requests.ts';
 
@@ -52,6 +52,8 @@ const withoutStage2 = new Map<Cause, Cause>([
 export class Bridge {
   readonly pageRequests: PageRequests;
   readonly invalidations: DeviceInvalidations;
+  /** Told which entries of the guest's directory a device's context was read from; undefined where it has none. */
+  onContext: ((deviceId: number, entries: readonly DirectoryRead[] | undefined) => void) | undefined;
   readonly #host: Host;
   readonly #memory: MemoryPort;
   readonly #extended: boolean;
@@ -107,7 +109,9 @@ export class Bridge {
 
   #reload(assigned: Assigned): void {
     const { device, attachment: old } = assigned;
-    const found = lookUpDevice(this.#memory, this.#mode, this.#rootPpn, device.deviceId, this.#extended);
+    const reads: DirectoryRead[] | undefined = this.onContext ? [] : undefined;
+    const found = lookUpDevice(this.#memory, this.#mode, this.#rootPpn, device.deviceId, this.#extended, reads);
+    this.onContext?.(device.deviceId, found.kind === 'context' ? reads : undefined);
     let next: Attachment;
     if (found.kind === 'none') next = { kind: 'blocked', cause: found.cause };
     else if (found.kind === 'bypass') next = found;

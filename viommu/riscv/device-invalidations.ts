@@ -4,7 +4,7 @@ import { iommu_vevent_riscv_invalidation } from '#iommufd/uapi/extensions';
 import type { Host } from './host.ts';
 
 /** How the front end is told (§3.1.4). */
-export interface InvalidationSink {
+interface InvalidationSink {
   invalidationCompleted(rid: number, segment: number | undefined, itagVector: number, count: number): boolean;
   invalidationTimedOut(itagVector: number): void;
 }

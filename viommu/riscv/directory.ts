@@ -3,6 +3,13 @@ import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { ddtpMode } from '#iommufd/arch/riscv/registers';
 import { dcTc, ddi, deviceContextBytes, deviceIdBits, directoryEntry, fsc, pdi, pdtpMode, processContextBytes } from '#iommufd/arch/riscv/tables'; // prettier-ignore
 
+/** An entry that was read on the way: `level` counts down to 0, the context itself. */
+export interface DirectoryRead {
+  readonly level: number;
+  readonly address: bigint;
+  readonly words: readonly bigint[];
+}
+
 /** What the guest's ddtp and device directory say about one device. */
 export type Lookup =
   | { readonly kind: 'bypass' }
@@ -11,7 +18,8 @@ export type Lookup =
 
 /**
  * Finds a device's context in guest memory (RISC-V IOMMU §2.3 steps 1–8, §2.3.1). Whether the context makes sense is for
- * the host to say when it is asked for a nested domain. `extended`: 64-byte contexts (capabilities.MSI_FLAT).
+ * the host to say when it is asked for a nested domain. `extended`: 64-byte contexts (capabilities.MSI_FLAT). What was
+ * read is added to `reads`.
  */
 export const lookUpDevice = (
   memory: MemoryPort,
@@ -19,6 +27,7 @@ export const lookUpDevice = (
   rootPpn: bigint,
   deviceId: number,
   extended: boolean,
+  reads?: DirectoryRead[],
 ): Lookup => {
   const none = (cause: Cause): Lookup => ({ kind: 'none', cause });
   if (mode === ddtpMode.Off) return none(causes.allInboundDisallowed);
@@ -33,6 +42,7 @@ export const lookUpDevice = (
     const result = memory.load(slot, entryBytes);
     if (result !== access.ok) return none(result === access.fault ? causes.ddtAccessFault : causes.ddtCorruption);
     const entry = new DataView(entryBytes.buffer).getBigUint64(0, true);
+    reads?.push({ level, address: slot, words: [entry] });
     if (!directoryEntry.get(entry, 'V')) return none(causes.ddtInvalid);
     if (entry & directoryEntry.reserved) return none(causes.ddtMisconfigured);
     table = directoryEntry.get(entry, 'PPN') << 12n;
@@ -44,12 +54,13 @@ export const lookUpDevice = (
   if (result !== access.ok) return none(result === access.fault ? causes.ddtAccessFault : causes.ddtCorruption);
   const view = new DataView(context.buffer);
   const words = Array.from({ length: context.length / 8 }, (_, i) => view.getBigUint64(8 * i, true));
+  reads?.push({ level: 0, address: slot, words });
   if (!dcTc.get(words[0]!, 'V')) return none(causes.ddtInvalid);
   return { kind: 'context', words };
 };
 
 /** Which process directory, and for whom. */
-export interface ProcessLookup {
+interface ProcessLookup {
   /** Doublewords of the device context. */
   readonly words: readonly bigint[];
   readonly processIdValid: boolean;

@@ -11,7 +11,7 @@ import type { AssignedDevice, Host } from './host.ts';
 /** Runs work in virtual time, `ns` from now. */
 export type After = (ns: number, run: () => void) => { cancel(): void };
 
-export interface PageRequestsOptions {
+interface PageRequestsOptions {
   readonly host: Host;
   readonly devices: readonly AssignedDevice[];
   /** Puts a record into the guest's page-request queue. */

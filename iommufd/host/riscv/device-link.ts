@@ -5,7 +5,7 @@ import type { DeviceMessage } from '#iommufd/arch/riscv/ports';
 import type { RiscvIommu } from './iommu.ts';
 
 /** A function's end of the link. */
-export interface LinkedFunction {
+interface LinkedFunction {
   readonly rid: number;
   readonly endpoint: TranslationEndpoint | undefined;
 }
@@ -15,7 +15,7 @@ interface Outstanding {
   timer: { cancel(): void } | undefined;
 }
 
-export interface DeviceLinkOptions {
+interface DeviceLinkOptions {
   /** Runs work in virtual time, `ns` from now. */
   readonly after: (ns: number, run: () => void) => { cancel(): void };
   /** How long a device may take to complete an invalidation; default 10 ms. */

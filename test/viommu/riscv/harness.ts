@@ -6,6 +6,7 @@ import type { Operands } from '#iommufd/arch/riscv/commands';
 import { cqb, cqcsr, ddtp, ddtpMode, fqb, fqcsr, offsets, pqb, pqcsr } from '#iommufd/arch/riscv/registers';
 import { encodeDeviceContext, encodeDirectoryEntry } from '#iommufd/arch/riscv/tables';
 import { parseConfig } from '#vmm/config/parse';
+import type { MachineConfigInput } from '#vmm/config/schema';
 import { layout } from '#vmm/machine/layout';
 import { Machine } from '#vmm/machine/machine';
 import { AtsFunction } from './ats-function.ts';
@@ -23,7 +24,7 @@ export const queueEntries = 256;
 export const atsSlot = 8;
 export const atsDeviceId = atsSlot << 3;
 /** What a guest finds in its page-request queue. */
-export interface QueuedRequest {
+interface QueuedRequest {
   readonly deviceId: number;
   readonly pasid: number;
   readonly payload: bigint;
@@ -40,8 +41,8 @@ export class Driver {
   /** Functions with ATS, PRI and PASID, by slot from `atsSlot`. */
   readonly functions: readonly AtsFunction[];
 
-  constructor(nics = 2, functions = 0) {
-    const parsed = parseConfig({ memory: '16M', nics: Array.from({ length: nics }, () => ({})) });
+  constructor(nics = 2, functions = 0, more: MachineConfigInput = {}) {
+    const parsed = parseConfig({ memory: '16M', nics: Array.from({ length: nics }, () => ({})), ...more });
     if (!parsed.ok) throw new Error('bad test configuration');
     const image = readFileSync('guest-images/images/hello.elf');
     const noDisk = () => {
