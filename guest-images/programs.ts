@@ -63,6 +63,12 @@ export const programs = [
       'Queues, PRP lists, SGLs, features, logs, events, Abort, Format and resets work with the right data, and malformed commands end in their statuses.',
   },
   {
+    name: 'exerciser',
+    title: 'DMA with PASIDs, translation requests and page requests',
+    proves:
+      'Process directories keep processes apart, translation caches obey invalidations, and a page request ends in a page and a retry.',
+  },
+  {
     name: 'bench-int',
     title: 'Benchmark: integer instructions',
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',

@@ -54,6 +54,16 @@ void dma_space_open_bare(struct dma_space *space, const char *name, const struct
   set_context(&context, 0);
 }
 
+void dma_space_open_process(struct dma_space *space, const char *name, const struct pci_function *f, u64 first_iova) {
+  space->name = name;
+  space->device_id = f->rid;
+  space->next = first_iova;
+  space->translated = true;
+  REQUIRE(behind_iommu(space, f), "%s is behind no IOMMU", name);
+  space->pscid = ++pscids;
+  space->root = (u64 *)page_take();
+}
+
 static u64 *leaf(struct dma_space *space, u64 iova) {
   u64 *table = space->root;
   for (u32 level = 2; level > 0; level--) {

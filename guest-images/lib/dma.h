@@ -23,6 +23,8 @@ struct dma_buffer {
 void dma_space_open(struct dma_space *space, const char *name, const struct pci_function *f, u64 first_iova);
 /// Passes the function's DMA untranslated (first stage Bare), although there is an IOMMU.
 void dma_space_open_bare(struct dma_space *space, const char *name, const struct pci_function *f);
+/// An address space for a PASID of the device, bound by process_bind with its `root` and `pscid`.
+void dma_space_open_process(struct dma_space *space, const char *name, const struct pci_function *f, u64 first_iova);
 
 void dma_map(struct dma_space *space, u64 iova, u64 page);
 /// Clears the leaf only; the IOMMU may go on using it until it is invalidated.

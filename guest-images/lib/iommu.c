@@ -255,7 +255,9 @@ const char *iommu_cause_name(u32 cause) {
       {13, "read page fault"},         {15, "write page fault"},        {20, "instruction guest page fault"},
       {21, "read guest page fault"},   {23, "write guest page fault"},  {256, "all inbound transactions disallowed"},
       {257, "DDT entry load access fault"}, {258, "DDT entry not valid"},   {259, "DDT entry misconfigured"},
-      {260, "transaction type disallowed"},
+      {260, "transaction type disallowed"}, {261, "MSI PTE load access fault"}, {262, "MSI PTE not valid"},
+      {263, "MSI PTE misconfigured"},  {264, "MRIF access fault"},      {265, "PDT entry load access fault"},
+      {266, "PDT entry not valid"},    {267, "PDT entry misconfigured"},
   };
   for (u32 i = 0; i < LENGTH(names); i++)
     if (names[i].cause == cause) return names[i].name;
@@ -263,6 +265,9 @@ const char *iommu_cause_name(u32 cause) {
 }
 
 const char *iommu_transaction_name(u32 transaction) {
-  static const char *const names[] = {"none", "untranslated fetch", "untranslated read", "untranslated write"};
+  static const char *const names[] = {"none",             "untranslated fetch", "untranslated read",
+                                      "untranslated write", "reserved",       "translated fetch",
+                                      "translated read",  "translated write",   "ATS translation request",
+                                      "message"};
   return transaction < LENGTH(names) ? names[transaction] : "other transaction";
 }

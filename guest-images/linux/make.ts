@@ -1,8 +1,9 @@
 /** The Linux guest: Debian's kernel and an initial RAM disk of ours, in `.cache/linux`. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildInitramfs } from './initramfs.ts';
+import { buildInitramfs, init } from './initramfs.ts';
 import { collectModules } from './modules.ts';
 import { fetchPackages, NoPackages } from './packages.ts';
 import { tarFiles } from './tar.ts';
@@ -19,8 +20,21 @@ export interface LinuxGuest {
 
 const cache = fileURLToPath(new URL('../../.cache/linux/', import.meta.url));
 
-/** @throws NoPackages where apt cannot give them, with the reason. */
+const record = join(cache, 'guest.json');
+const digest = (): string => createHash('sha256').update(init()).digest('hex');
+
+/** What an earlier `makeLinux` left. */
+export function cachedLinux(): LinuxGuest | undefined {
+  if (!existsSync(record)) return undefined;
+  const { made, ...guest } = JSON.parse(readFileSync(record, 'utf8')) as LinuxGuest & { made: string };
+  const isWhole = [guest.kernel, guest.initrd, guest.plainInitrd].every((path) => existsSync(path));
+  return made === digest() && isWhole ? guest : undefined;
+}
+
+/** Fetches and builds what is not there yet. @throws NoPackages where apt cannot give it, with the reason. */
 export function makeLinux(say: (line: string) => void): LinuxGuest {
+  const before = cachedLinux();
+  if (before) return before;
   mkdirSync(cache, { recursive: true });
   const { kernel: version, archives } = fetchPackages(join(cache, 'apt'), say);
   const find = (archive: Buffer, name: RegExp): Uint8Array => {
@@ -39,5 +53,6 @@ export function makeLinux(say: (line: string) => void): LinuxGuest {
   writeFileSync(guest.kernel, find(archives.binary(), /\/vmlinuz(-[^/]*)?$/));
   writeFileSync(guest.initrd, buildInitramfs(busybox, modules));
   writeFileSync(guest.plainInitrd, buildInitramfs(busybox, []));
+  writeFileSync(record, JSON.stringify({ ...guest, made: digest() }));
   return guest;
 }
