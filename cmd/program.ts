@@ -7,6 +7,7 @@ import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
 import { CommandError, exitCodeHelp, exitCodes } from './exit.ts';
 import { imagesCommand } from './images.ts';
+import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
 import { traceCommand } from './trace.ts';
 import { version } from './version.ts';
@@ -27,6 +28,7 @@ export const program = () =>
     .addCommand(runCommand())
     .addCommand(imagesCommand())
     .addCommand(configCommand())
+    .addCommand(inspectCommand())
     .addCommand(traceCommand())
     .addCommand(conformanceCommand())
     .addCommand(benchCommand());

@@ -75,7 +75,7 @@ const endings: Readonly<Record<RunResult['outcome'], Ending>> = {
   met: 'bug',
 };
 
-function createMachine(config: MachineConfig, host: MachineHost): Machine {
+export function createMachine(config: MachineConfig, host: MachineHost): Machine {
   try {
     return Machine.create(config, host);
   } catch (error) {
@@ -88,7 +88,7 @@ function createMachine(config: MachineConfig, host: MachineHost): Machine {
 }
 
 /** Ctrl-C once: stop at the next look, with everything written and closed; twice: at once. */
-function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void } {
+export function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void } {
   let seen = false;
   const handler = (): void => {
     if (seen) process.exit(130);
