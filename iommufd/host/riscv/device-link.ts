@@ -44,6 +44,8 @@ export class DeviceLink {
   onEnd: ((itag: number, isDone: boolean) => void) | undefined;
   readonly #functions = new Map<number, LinkedFunction>();
   readonly #outstanding: (Outstanding | undefined)[] = Array.from({ length: itags });
+  /** By ITag: the function whose request timed out, and whose completion may still come. */
+  readonly #late: (number | undefined)[] = Array.from({ length: itags });
   readonly #after: DeviceLinkOptions['after'];
   readonly #timeoutNs: number;
   readonly #trace: Trace;
@@ -85,10 +87,15 @@ export class DeviceLink {
     if (this.#outstanding[itag] === one) one.timer = this.#after(this.#timeoutNs, () => this.#end(itag, false));
   }
 
-  /** An Invalidate Completion of a function; one that nobody waits for is an Unexpected Completion, and dropped. */
+  /**
+   * An Invalidate Completion of a function; one that nobody waits for is an Unexpected Completion, and dropped. After a
+   * timeout the first one is taken for the late one: a request must rather time out than be completed by another's.
+   */
   completed(rid: number, itag: number): void {
-    const one = this.#outstanding[itag & (itags - 1)];
-    if (one?.rid === rid) this.#end(itag, true);
+    const one = this.#outstanding[itag];
+    const isLate = this.#late[itag] === rid;
+    if (isLate) this.#late[itag] = undefined;
+    if (one?.rid === rid && !isLate) this.#end(itag, true);
     else if (this.#trace.on) this.#trace.emit('ats.unexpected-completion', { rid, itag });
   }
 
@@ -98,6 +105,7 @@ export class DeviceLink {
     one.timer?.cancel();
     if (this.#trace.on)
       this.#trace.emit('ats.completion', { rid: one.rid, itag, outcome: isDone ? 'done' : 'timeout' });
+    if (!isDone && this.#functions.get(one.rid)?.endpoint) this.#late[itag] = one.rid;
     const vector = (1 << itag) >>> 0;
     if (isDone) this.silicon?.invalidationCompleted(one.rid, undefined, vector, 1);
     else this.silicon?.invalidationTimedOut(vector);

@@ -92,6 +92,26 @@ describe('device invalidations', () => {
     driver.machine.close();
   });
 
+  it('a completion that comes after the timeout does not complete the next request with its tag', () => {
+    const { driver, device } = ready();
+    device.answers = false;
+    inval(driver);
+    driver.command('IOFENCE.C', {});
+    driver.machine.clock.advance(20_000_000);
+    driver.recover();
+    const [late] = device.invalidations.splice(0);
+    inval(driver);
+    driver.command('IOFENCE.C', {});
+    expect(device.invalidations).toMatchObject([{ itag: late!.itag }]);
+    device.port.invalidationCompleted(late!.itag);
+    driver.settle();
+    expect(isFencing(driver)).toBe(true);
+    device.completeInvalidations();
+    driver.settle();
+    expect(isFencing(driver)).toBe(false);
+    driver.machine.close();
+  });
+
   it.each([
     { name: 'no such device', RID: 0x7777n },
     { name: 'a device without ATS', RID: 8n },
