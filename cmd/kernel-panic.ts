@@ -2,7 +2,7 @@
 
 /** kernel/panic.c: the first and the last thing printed, behind a time stamp and a caller that may be configured. */
 const panicLine = /^(?:\[[ \d.]+\](?:\[[^\]]*\])? )?Kernel panic - not syncing: .*$/;
-const lastLine = /^(?:\[[ \d.]+\](?:\[[^\]]*\])? )?---\[ end Kernel panic - not syncing/;
+const lastLine = /^(?:\[[ \d.]+\](?:\[[^\]]*\])? )?(?:---\[ end Kernel panic - not syncing|Rebooting in \d+ seconds)/;
 const shownLines = 16;
 const keptBytes = 1024;
 
