@@ -14,7 +14,12 @@ import { CommandError } from './exit.ts';
 import { fileError } from './files.ts';
 
 /** A list's option is given once an item. */
-const singular: Readonly<Record<string, string>> = { disks: 'disk', nics: 'nic', exercisers: 'exerciser' };
+const singular: Readonly<Record<string, string>> = {
+  disks: 'disk',
+  nics: 'nic',
+  exercisers: 'exerciser',
+  checks: 'check',
+};
 /** A bundled guest is an argument, not an option. */
 const optionKeys = machineKeys.filter((key) => key.name !== 'image');
 
@@ -38,7 +43,8 @@ export function machineOptions(): readonly Option[] {
     const fallback = isFlag(key) ? undefined : defaultText(key);
     const notes = [key.shape.kind === 'list' ? 'repeatable' : '', fallback === undefined ? '' : `default ${fallback}`];
     const said = notes.filter((note) => note !== '').join(', ');
-    const words = key.shape.kind === 'scalar' ? key.shape.facts.placeholder : 'key=value,…';
+    const value = key.shape.kind === 'list' ? key.shape.item : key.shape;
+    const words = value.kind === 'scalar' ? value.facts.placeholder : 'key=value,…';
     const doc = said === '' ? key.doc : `${key.doc} (${said})`;
     const option = new Option(isFlag(key) ? `--${name}` : `--${name} <${words}>`, doc);
     // commander would read a --no-… key as the opposite of a --….
@@ -53,7 +59,7 @@ export function machineOptions(): readonly Option[] {
 /** The keys of the options that take `key=value,…`, for `--help`. */
 export function keyHelp(): string {
   const blocks = optionKeys
-    .filter((key) => key.shape.kind !== 'scalar')
+    .filter((key) => groupKeys(key).length > 0)
     .map((key) => {
       const rows = groupKeys(key).map((item, index) => {
         const shape = item.shape.kind === 'list' ? item.shape.item : item.shape;
@@ -127,6 +133,12 @@ export function readMachine(values: OptionValues, guest: Readonly<Record<string,
     const groups: Record<string, unknown>[] = [];
     if (key.shape.kind === 'scalar') {
       merged[key.name] = given === true ? true : texts.at(-1);
+      fromOptions.add(key.name);
+      continue;
+    }
+    if (key.shape.kind === 'list' && key.shape.item.kind === 'scalar') {
+      const before = merged[key.name];
+      merged[key.name] = [...(Array.isArray(before) ? before : []), ...texts.flatMap((text) => text.split(','))];
       fromOptions.add(key.name);
       continue;
     }

@@ -1,5 +1,7 @@
 /** How the end of a run is told. */
-import { hex } from '#vmm/base/address';
+import { bdf, hex } from '#vmm/base/address';
+import { noPasid } from '#vmm/base/ports';
+import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { formatCount, formatTime } from '#vmm/record/bytes';
 import { exitCodes } from './exit.ts';
 import { stderr } from './output.ts';
@@ -15,6 +17,7 @@ export function resultData(session: Session): Record<string, unknown> {
     ...(result.trap === undefined
       ? {}
       : { trap: result.trap, registers: session.machine.harts.map(({ id }) => session.machine.registers(id)) }),
+    ...(session.findings.length === 0 ? {} : { findings: session.findings.map(findingData) }),
     ...(session.panic ? { panic: session.panic.sentence } : {}),
     ...(ending === 'passed' ? {} : { lastEvents: session.lastEvents }),
     stats: session.machine.stats(),
@@ -22,6 +25,51 @@ export function resultData(session: Session): Record<string, unknown> {
     console: session.console,
   };
 }
+
+const findingData = ({
+  cache,
+  rid,
+  pasid,
+  iova,
+  served,
+  now,
+  table,
+  at,
+  was,
+  is,
+  writer,
+  missing,
+  rule,
+}: StaleFinding) => ({
+  check: 'stale-translations',
+  cache,
+  device: bdf(rid),
+  ...(pasid === noPasid ? {} : { pasid }),
+  iova: hex(iova),
+  served,
+  now,
+  entry: { table, hpa: hex(at), was: hex(was), is: hex(is) },
+  ...(writer
+    ? {
+        writer: { who: writer.who, ...(writer.pc === undefined ? {} : { pc: hex(writer.pc) }), virtualNs: writer.time },
+      }
+    : {}),
+  missing,
+  rule: rule.spec,
+});
+
+/** Findings shown; the rest are counted. */
+const mostShown = 10;
+
+/** One sentence each. */
+export const findingLines = (findings: readonly StaleFinding[]): string[] => [
+  ...findings.slice(0, mostShown).map(({ cache, rid, pasid, iova, served, now, table, writer, missing, rule }) => {
+    const who = `${bdf(rid)}${pasid === noPasid ? '' : ` PASID ${pasid}`}`;
+    const by = writer ? `, by ${writer.who}${writer.pc === undefined ? '' : ` at pc ${hex(writer.pc)}`}` : '';
+    return `stale ${cache} entry served to ${who} for ${hex(iova)}: ${served}, tables say ${now}; ${rule.name} (${table}${by}); missing: ${missing} (${rule.spec})`;
+  }),
+  ...(findings.length > mostShown ? [`and ${findings.length - mostShown} more`] : []),
+];
 
 /** Four registers a line. */
 function registerLines(registers: Readonly<Record<string, bigint>>): string[] {
@@ -33,7 +81,10 @@ function registerLines(registers: Readonly<Record<string, bigint>>): string[] {
 
 const sentences: Readonly<Record<Session['ending'], (session: Session) => string>> = {
   passed: () => 'the guest passed',
-  failed: ({ result }) => `the guest failed${result.code === undefined ? '' : ` with code ${result.code}`}`,
+  failed: ({ result, findings }) =>
+    result.outcome === 'passed'
+      ? `the guest passed, but ${findings.length} stale ${findings.length === 1 ? 'translation was' : 'translations were'} served`
+      : `the guest failed${result.code === undefined ? '' : ` with code ${result.code}`}`,
   crashed: ({ result, panic }) =>
     `the guest crashed: ${panic?.sentence ?? (result.trap ? trapText(result.trap) : 'no trap')}`,
   timeout: ({ result }) =>
@@ -69,5 +120,6 @@ export function reportEnd(session: Session): void {
     for (const line of session.lastEvents) stderr.line(`  ${line}`);
     if (session.lastEvents.length === 0) stderr.line('  none');
   }
+  for (const line of findingLines(session.findings)) stderr.line(colors.yellow(line));
   stderr.line(`${paint(sentences[ending](session))} (${cost})`);
 }

@@ -1,6 +1,7 @@
 /** One run, from a machine's configuration to its result. */
 import type { TraceEvent, TraceSink } from '#vmm/base/events';
 import { isLinuxImage } from '#vmm/boot/linux-image';
+import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
@@ -60,6 +61,8 @@ export interface Session {
   readonly wallNs: number;
   /** A Linux kernel panicked. */
   readonly panic?: { readonly sentence: string; readonly lastLines: readonly string[] };
+  /** What `--check stale-translations` found. */
+  readonly findings: readonly StaleFinding[];
   /** The end of the trace, for the report of a guest that did not end well. */
   readonly lastEvents: readonly string[];
 }
@@ -156,6 +159,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let left = config['max-instructions'] ?? Infinity;
   let result: RunResult;
   let stopped: Ending | undefined;
+  let findings: readonly StaleFinding[] = [];
   let retired = 0;
   const { input } = watch;
   const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
@@ -195,6 +199,8 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       pace = new Pace(performance.now());
     }
   } finally {
+    // Tells what waited for an invalidation that never came, before the trace ends.
+    findings = machine.staleTranslations();
     interrupt.end();
     input?.close();
     isOver = true;
@@ -207,8 +213,11 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       machine.close();
     }
   }
+  const ending = stopped ?? endings[result.outcome];
+  const isSpoiled = ending === 'passed' && findings.length > 0 && config['on-finding'] === 'fail';
   return {
-    ending: stopped ?? endings[result.outcome],
+    ending: isSpoiled ? 'failed' : ending,
+    findings,
     result,
     machine,
     console: kept.toString(),

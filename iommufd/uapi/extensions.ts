@@ -39,7 +39,7 @@ export const iommu_hwpt_riscv = struct('iommu_hwpt_riscv', {
 });
 
 /**
- * Deviation: one raw command of the guest's command queue (RISC-V IOMMU §4.1): IOTINVAL.VMA, IODIR.INVAL_PDT and
+ * Deviation: one raw command of the guest's command queue (RISC-V IOMMU §4.1): IOTINVAL.VMA, IODIR.INVAL_DDT (DV=1), IODIR.INVAL_PDT and
  * ATS.INVAL. Device ids in it are virtual ids; GSCID fields are ignored. An ATS.INVAL is done when its event says so
  * (struct iommu_vevent_riscv_invalidation), everything else when the call returns.
  */

@@ -115,8 +115,10 @@ export class Bridge {
     let next: Attachment;
     if (found.kind === 'none') next = { kind: 'blocked', cause: found.cause };
     else if (found.kind === 'bypass') next = found;
-    else if (old.kind === 'nested' && old.words.every((word, i) => word === found.words[i])) return;
-    else next = this.#allocate(device, found.words);
+    else if (old.kind === 'nested' && old.words.every((word, i) => word === found.words[i])) {
+      this.#forgetProcesses(device, old.words);
+      return;
+    } else next = this.#allocate(device, found.words);
 
     if (next.kind === 'blocked') {
       if (old.kind !== 'blocked') this.#host.detach(device);
@@ -141,6 +143,13 @@ export class Bridge {
       });
   }
 
+  /** The context is the same, but the command stands for the process directory, too (§3.1.3). */
+  #forgetProcesses(device: AssignedDevice, words: readonly bigint[]): void {
+    if (!dcTc.get(words[0]!, 'PDTV')) return;
+    this.#append(encodeCommand('IODIR.INVAL_DDT', { DV: 1n, DID: BigInt(device.deviceId) }));
+    this.flushInvalidations();
+  }
+
   #allocate(device: AssignedDevice, words: readonly bigint[]): Attachment {
     // iohgatp must be Bare: capabilities offer no second stage (§2.1.4).
     const hasPageRequests = dcTc.get(words[0]!, 'EN_PRI') === 1n;
@@ -154,7 +163,10 @@ export class Bridge {
     const { DID, DV } = command.operands;
     if (command.name === 'IODIR.INVAL_PDT' && !(DV && this.#devices.has(Number(DID)))) return;
     const present = Object.fromEntries(Object.entries(command.operands).filter(([, value]) => value !== 0n));
-    const [low, high] = encodeCommand(command.name, present);
+    this.#append(encodeCommand(command.name, present));
+  }
+
+  #append([low, high]: readonly [bigint, bigint]): void {
     this.#batchView.setBigUint64(this.#batched * commandBytes, low, true);
     this.#batchView.setBigUint64(this.#batched * commandBytes + 8, high, true);
     if (++this.#batched === batchCommands) this.flushInvalidations();

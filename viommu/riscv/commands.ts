@@ -25,7 +25,7 @@ export interface GuestCommand {
   readonly run: (bridge: Bridge, command: Command, itag: number) => CommandOutcome | void;
 }
 
-const replaceContext = ['IOMMU_HWPT_ALLOC', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT', 'IOMMU_DESTROY'] as const; // prettier-ignore
+const replaceContext = ['IOMMU_HWPT_ALLOC', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT', 'IOMMU_DESTROY', 'IOMMU_HWPT_INVALIDATE'] as const; // prettier-ignore
 
 // prettier-ignore
 export const commands = {

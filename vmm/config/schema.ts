@@ -76,6 +76,9 @@ const exerciser = v.object({
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
 });
 
+/** stale-translations: a cache served what tables no longer say. */
+const checkNames = ['stale-translations'] as const;
+
 const trace = v.object({
   file: v.optional(doc('write events to this file as JSON lines', path('the path of the trace file'))),
   events: v.optional(
@@ -133,6 +136,14 @@ export const machineSchema = v.object({
     doc('write the frames of all network cards to this file as pcapng', path('the path of the capture file')),
   ),
   trace: v.optional(doc('record events', trace), {}),
+  checks: v.optional(
+    doc('watch for mistakes of the guest and tell each as a warning', v.array(choice(checkNames))),
+    [],
+  ),
+  'on-finding': v.optional(
+    doc('what a finding of a check makes of a guest that passed', choice(['fail', 'warn'])),
+    'fail',
+  ),
   'log-level': v.optional(
     doc('how much of its own talk the VMM shows', choice(['error', 'warn', 'info', 'debug', 'trace'])),
     'warn',

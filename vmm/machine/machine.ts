@@ -1,8 +1,9 @@
 import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
-import { Trace, type TraceSink } from '#vmm/base/events';
+import { Trace, type TraceEvent, type TraceSink } from '#vmm/base/events';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
+import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { Finisher } from '#devices/finisher/finisher';
 import { Uart } from '#devices/uart/uart';
 import type { ProgramImage } from '../boot/elf.ts';
@@ -18,15 +19,19 @@ import type { MachineStats } from '../record/summary.ts';
 import { type Assignment, assignDevices } from './assignment.ts';
 import { Capture, type Locate } from './capture.ts';
 import { loadGuest } from './boot-guest.ts';
+import { checkGuestContexts, checkStaleTranslations, reportStore } from './checks.ts';
 import { buildDevices, type PlacedFunction } from './devices.ts';
+import { type DmaOptions, type DmaReport, dmaOf } from './dma.ts';
+import { type EventFields, matchesEvent } from './events.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { buildHost, type HostSide } from './host-side.ts';
+import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
 import { MachineError } from './machine-error.ts';
 import { sbiHandler } from './sbi-handler.ts';
 import { Scheduler } from './scheduler.ts';
 import { collectStats } from './stats.ts';
-import { registersOf, type Trap, trapOf } from './trap.ts';
+import { registersOf, type Trap, trapOf, writeRegister } from './trap.ts';
 
 /** Everything from outside that a machine needs: it opens no file and reads no clock itself. */
 export interface MachineHost {
@@ -57,11 +62,15 @@ export interface Until {
   readonly console?: string;
   /** Name of a trace event. */
   readonly event?: string;
+  /** With `event`: what its fields must be. */
+  readonly where?: EventFields;
+  /** A pc that some hart comes to: a breakpoint. Every instruction is a step of its own then, some 10⁶ a second. */
+  readonly address?: number | bigint;
 }
 
 /**
  * passed, failed: the guest said so. reset: it asked for one. crashed: a trap led nowhere. timeout: every hart waits and
- * nothing can ever wake one. limit: `instructions` or `virtualNs` are used up. met: the text or event came.
+ * nothing can ever wake one. limit: `instructions` or `virtualNs` are used up. met: the text, event or address came.
  */
 export type RunOutcome = 'passed' | 'failed' | 'reset' | 'crashed' | 'timeout' | 'limit' | 'met';
 export interface RunResult {
@@ -97,6 +106,9 @@ export class Machine {
   readonly functions: readonly PlacedFunction[];
   readonly uart: Uart;
   readonly #scheduler: Scheduler;
+  /** What is behind disks and network cards, by their ids. */
+  readonly disks: ReadonlyMap<string, StorageBackend>;
+  readonly wires: ReadonlyMap<string, PacketBackend>;
   readonly #disks: StorageBackend[] = [];
   #ending: Ending | undefined;
   /** What `run` waits for on the console, and the end of what came. */
@@ -155,6 +167,7 @@ export class Machine {
       write: (bytes) => this.#console(host, bytes),
       end: (ending) => this.#end(ending),
     });
+    const isChecked = config.checks.includes('stale-translations');
     const nsPerInstruction = Math.max(1, Math.round(1000 / config.cpu.mips));
     this.harts = files.map(
       ({ file }, id) =>
@@ -166,6 +179,9 @@ export class Machine {
           nsPerInstruction,
           imsic: file,
           sbi: handler,
+          ...(isChecked
+            ? { onStore: (physical, pc) => reportStore(this.host.silicon.check!, this.memory, id, physical, pc) }
+            : {}),
         }),
     );
     this.#scheduler = new Scheduler({ clock, harts: this.harts, nsPerInstruction });
@@ -182,17 +198,30 @@ export class Machine {
     const locate: Locate = (name, iova) => this.host.devices.find(({ placed }) => placed.id === name)?.port.peek(iova);
     const names = config.nics.map(({ id }) => id);
     const capture = host.capture && new Capture((bytes) => host.capture?.(bytes), names, clock, trace, locate);
-    const wrapNetwork = (name: string, backend: PacketBackend): PacketBackend => capture!.wrap(name, backend);
+    const wires = new Map<string, PacketBackend>();
+    const wrapNetwork = (name: string, backend: PacketBackend): PacketBackend => {
+      const wire = capture ? capture.wrap(name, backend) : backend;
+      wires.set(name, wire);
+      return wire;
+    };
+    this.wires = wires;
     this.functions = [
       ...buildDevices(
         config,
-        { clock, trace, openDisk, openNetwork, ...(capture ? { wrapNetwork } : {}) },
+        { clock, trace, openDisk, openNetwork, wrapNetwork },
         this.#disks,
       ),
       ...(host.devices?.({ clock, trace }) ?? []),
     ];
+    this.disks = new Map(config.disks.map(({ id }, i) => [id, this.#disks[i]!]));
     this.host = buildHost(this.memory, this.functions, clock, trace);
     for (const { placed, port } of this.host.devices) this.pci.plug(rid(placed.slot << 3), placed.function, port);
+    const guestRids = new Map(this.host.devices.map(({ hostRid, placed }) => [hostRid as number, placed.slot << 3]));
+    const check = isChecked
+      ? checkStaleTranslations(this.host, this.memory, group, clock, (hostRid) =>
+          config.viommu.model === 'riscv' ? guestRids.get(hostRid) : undefined,
+        )
+      : undefined;
     this.assignment = assignDevices({
       kernel: this.host.kernel,
       memory: this.memory,
@@ -206,6 +235,13 @@ export class Machine {
     });
     const { viommu } = this.assignment;
     if (viommu) bus.attach({ name: 'iommu', ...layout.iommu, device: viommu });
+    if (viommu && check)
+      checkGuestContexts(
+        check,
+        viommu.bridge,
+        this.memory,
+        (deviceId) => [...guestRids].find(([, guest]) => guest === deviceId)?.[0],
+      );
     loadGuest({
       config,
       image,
@@ -257,12 +293,13 @@ export class Machine {
     const scheduler = this.#scheduler;
     const lastInstruction = scheduler.instructions + (until.instructions ?? Infinity);
     const lastNs = clock.now + (until.virtualNs ?? Infinity);
+    const stop = until.address === undefined ? undefined : BigInt(until.address);
     this.#isMet = false;
     this.#wantedText = until.console;
     this.#consoleTail = '';
     const stopListening = until.event
-      ? this.trace.listen(({ name }) => {
-          if (name === until.event) this.#meet();
+      ? this.trace.listen((event) => {
+          if (matchesEvent(event, until.event!, until.where)) this.#meet();
         })
       : undefined;
     try {
@@ -271,14 +308,23 @@ export class Machine {
         if (this.#isMet) return this.#result('met');
         const left = lastInstruction - scheduler.instructions;
         if (left <= 0 || clock.now >= lastNs) return this.#result('limit');
-        const halt = scheduler.turn(Math.min(left, Math.max(1, lastNs - clock.now)));
+        const halt = scheduler.turn(stop === undefined ? Math.min(left, Math.max(1, lastNs - clock.now)) : 1);
         if (halt?.kind === 'crash') return this.#result('crashed', { trap: trapOf(halt.hart) });
         if (halt?.kind === 'idle') return this.#result('timeout');
+        if (stop !== undefined && this.harts.some((hart) => scheduler.isStarted(hart.id) && hart.pc === stop))
+          this.#isMet = true;
       }
     } finally {
       stopListening?.();
       this.#wantedText = undefined;
     }
+  }
+
+  /** What `--check stale-translations` found so far; at the end of the run, of stores just before it too. */
+  staleTranslations(): readonly StaleFinding[] {
+    const { check } = this.host.silicon;
+    check?.review(this.#ending !== undefined);
+    return check?.findings ?? [];
   }
 
   #result(outcome: RunOutcome, more: { readonly code?: number; readonly trap?: Trap } = {}): RunResult {
@@ -318,6 +364,45 @@ export class Machine {
     const target = this.guestMemory.bytes(address, bytes.length);
     if (!target) throw new RangeError(`0x${address.toString(16)}, ${bytes.length} bytes: not guest RAM`);
     target.set(bytes);
+  }
+
+  /** Sets pc, a register by its ABI name, or a CSR; RangeError for a name that is none. */
+  writeRegister(name: string, value: bigint, hart = 0): void {
+    if (!this.harts[hart] || !writeRegister(this.harts[hart], name, value))
+      throw new RangeError(`hart ${hart} has no register ${name}`);
+  }
+
+  /**
+   * Runs until an event comes whose fields are these (numbers by value, texts as globs), and returns it.
+   * @throws Error when the guest ends, or `limit` is used up, before it came
+   */
+  event(name: string, where: EventFields = {}, limit: Pick<Until, 'instructions' | 'virtualNs'> = {}): Promise<TraceEvent> {
+    return new Promise((resolve) => {
+      let found: TraceEvent | undefined;
+      const stop = this.trace.listen((event) => {
+        if (!found && matchesEvent(event, name, where)) found = event;
+      });
+      try {
+        const { outcome } = this.run({ ...limit, event: name, where });
+        if (!found) throw new Error(`${name}: the run ended (${outcome}) before it came`);
+        resolve(found);
+      } finally {
+        stop();
+      }
+    });
+  }
+
+  /**
+   * Makes something go wrong: one row of the table of injections. Returns what takes it back.
+   * @throws MachineError for options that make no sense on this machine
+   */
+  inject<K extends InjectionKind>(kind: K, options: InjectionOptions<K>): Undo {
+    return inject(this, kind, options);
+  }
+
+  /** A DMA of a device, through its own way to memory (translation, faults, trace), whatever its program does. */
+  dma(options: DmaOptions): DmaReport {
+    return dmaOf(this, options);
   }
 
   /** Console input; returns how many bytes were taken. */

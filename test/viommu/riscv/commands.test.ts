@@ -71,7 +71,7 @@ const scenes: Readonly<Record<keyof typeof commands, readonly Scene[]>> = {
       calls: ['VFIO_DEVICE_DETACH_IOMMUFD_PT', 'IOMMU_DESTROY'],
       play: (driver) => {
         driver.setContext(first, [0n]);
-        driver.command('IODIR.INVAL_DDT', {});
+        driver.command('IODIR.INVAL_DDT', { DV: 1n, DID: BigInt(first) });
       },
     },
     {
@@ -85,6 +85,11 @@ const scenes: Readonly<Record<keyof typeof commands, readonly Scene[]>> = {
     {
       name: 'the same context again is no call',
       calls: [],
+      play: (driver) => driver.command('IODIR.INVAL_DDT', { DV: 1n, DID: BigInt(first) }),
+    },
+    {
+      name: 'the same context again, with a process directory, forgets what of that is cached',
+      calls: ['IOMMU_HWPT_INVALIDATE'],
       play: (driver) => driver.command('IODIR.INVAL_DDT', {}),
     },
     {

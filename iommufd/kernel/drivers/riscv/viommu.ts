@@ -19,12 +19,17 @@ const mostInvalidations = 1024;
 
 /**
  * What user space may ask for with raw commands, and how its names become the host's; a command without a row is
- * EOPNOTSUPP, because something else does its work (attach for IODIR.INVAL_DDT) or there is nothing to do.
+ * EOPNOTSUPP, because something else does its work or there is nothing to do.
  */
 const forwarded: Partial<Record<CommandName, (operands: Operands, viommu: RiscvViommu) => Partial<Operands> | Errno>> =
   {
     // §6.3: behind a second stage every first-stage entry is tagged with the VM's GSCID.
     'IOTINVAL.VMA': (o, viommu) => ({ ...pick('IOTINVAL.VMA', o), GV: 1n, GSCID: BigInt(viommu.parent.gscid) }),
+    // A device's own context changes by attaching it; this forgets what of its process directory is cached (§3.1.3).
+    'IODIR.INVAL_DDT': (o, viommu) => {
+      const device = o.DV ? viommu.core.findDevice(o.DID) : undefined;
+      return device ? { DV: 1n, DID: BigInt((device as RiscvDevice).host.rid) } : errno.EIO;
+    },
     'IODIR.INVAL_PDT': (o, viommu) => {
       const device = viommu.core.findDevice(o.DID);
       return device ? { ...pick('IODIR.INVAL_PDT', o), DID: BigInt((device as RiscvDevice).host.rid) } : errno.EIO;
