@@ -18,7 +18,8 @@ export interface ValueFacts {
   readonly format: (value: never) => string | number | boolean;
 }
 
-const scalar = <In, Out>(facts: Omit<ValueFacts, 'format'>, parse: (input: unknown) => Out | undefined, format: (value: Out) => string | number | boolean) =>
+/** A scalar kind: how it is read, and the words for it. */
+export const scalar = <In, Out>(facts: Omit<ValueFacts, 'format'>, parse: (input: unknown) => Out | undefined, format: (value: Out) => string | number | boolean) =>
   v.pipe(
     v.custom<In>(() => true),
     v.rawTransform<In, Out>(({ dataset, addIssue, NEVER }) => {

@@ -206,11 +206,7 @@ export class Machine {
     };
     this.wires = wires;
     this.functions = [
-      ...buildDevices(
-        config,
-        { clock, trace, openDisk, openNetwork, wrapNetwork },
-        this.#disks,
-      ),
+      ...buildDevices(config, { clock, trace, openDisk, openNetwork, wrapNetwork }, this.#disks),
       ...(host.devices?.({ clock, trace }) ?? []),
     ];
     this.disks = new Map(config.disks.map(({ id }, i) => [id, this.#disks[i]!]));
@@ -376,7 +372,11 @@ export class Machine {
    * Runs until an event comes whose fields are these (numbers by value, texts as globs), and returns it.
    * @throws Error when the guest ends, or `limit` is used up, before it came
    */
-  event(name: string, where: EventFields = {}, limit: Pick<Until, 'instructions' | 'virtualNs'> = {}): Promise<TraceEvent> {
+  event(
+    name: string,
+    where: EventFields = {},
+    limit: Pick<Until, 'instructions' | 'virtualNs'> = {},
+  ): Promise<TraceEvent> {
     return new Promise((resolve) => {
       let found: TraceEvent | undefined;
       const stop = this.trace.listen((event) => {

@@ -39,3 +39,12 @@ export const registersOf = (hart: Hart): Readonly<Record<string, bigint>> => {
   for (const name of shownCsrs) out[name] = hart.csr(name) ?? 0n;
   return out;
 };
+
+/** Sets pc, an integer register by its ABI name, or a CSR; false for a name that is none. */
+export const writeRegister = (hart: Hart, name: string, value: bigint): boolean => {
+  const index = integerNames.indexOf(name);
+  if (name === 'pc') hart.pc = value;
+  else if (index >= 0) hart.setX(index, value);
+  else return hart.setCsr(name, value);
+  return true;
+};

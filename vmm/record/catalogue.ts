@@ -4,6 +4,7 @@ import { bdf, hex } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { busEvents } from '#vmm/bus/events';
 import { pciEvents } from '#vmm/bus/pci/events';
+import { machineEvents } from '#vmm/machine/events';
 import { irqEvents } from '#vmm/irq/events';
 import { exerciserEvents } from '#devices/exerciser/events';
 import { nicEvents } from '#devices/nic/events';
@@ -27,6 +28,7 @@ const tables: readonly EventTable[] = [
   pciEvents,
   irqEvents,
   busEvents,
+  machineEvents,
 ];
 
 function merge(): ReadonlyMap<string, EventRow> {

@@ -232,6 +232,12 @@ export class FrontEnd implements MmioDevice {
     this.#interrupts.updateLevels();
   }
 
+  /** The same for page requests (§3.3, pqof). */
+  pageRequestsLost(): void {
+    this.#pageRequests.overflowed();
+    this.#interrupts.updateLevels();
+  }
+
   #reportMessageFault(address: bigint): void {
     this.reportFault({
       cause: causes.msiWriteAccessFault,

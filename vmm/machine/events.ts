@@ -1,0 +1,46 @@
+import { eventTable, type FieldValue, type TraceEvent } from '#vmm/base/events';
+
+export const machineEvents = eventTable({
+  'machine.inject': {
+    doc: 'An injected fault was armed, took effect, or is over (see the table of injections).',
+    level: 'info',
+    fields: { kind: 'text', state: 'text', detail: 'text' },
+  },
+});
+
+/**
+ * What fields of an event must be: numbers and 64-bit values compare by value, texts are globs (`*` any run, `?` one
+ * character), and a number matches the text that spells it.
+ */
+export type EventFields = Readonly<Record<string, FieldValue>>;
+
+const globs = new Map<string, RegExp>();
+function matchesGlob(glob: string, text: string): boolean {
+  let pattern = globs.get(glob);
+  if (!pattern) {
+    const source = glob.replaceAll(/[.*+?^${}()|[\]\\]/g, (c) => (c === '*' ? '.*' : c === '?' ? '.' : `\\${c}`));
+    globs.set(glob, (pattern = new RegExp(`^${source}$`, 's')));
+  }
+  return pattern.test(text);
+}
+
+function sameValue(wanted: FieldValue, found: FieldValue | undefined): boolean {
+  if (found === undefined) return false;
+  if (typeof wanted === 'string' && typeof found === 'string') return matchesGlob(wanted, found);
+  if (typeof wanted === 'string') {
+    try {
+      return BigInt(wanted) === BigInt(found);
+    } catch {
+      return false;
+    }
+  }
+  if (typeof found === 'string') return found === String(wanted);
+  return Number.isInteger(Number(wanted)) && BigInt(wanted) === BigInt(found);
+}
+
+/** Whether an event has this name and these fields. Bus addresses may be written as `00:01.0`. */
+export function matchesEvent(event: TraceEvent, name: string, fields: EventFields = {}): boolean {
+  if (event.name !== name) return false;
+  for (const key in fields) if (!sameValue(fields[key]!, event.fields[key])) return false;
+  return true;
+}
