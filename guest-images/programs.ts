@@ -63,6 +63,12 @@ export const programs = [
       'Queues, PRP lists, SGLs, features, logs, events, Abort, Format and resets work with the right data, and malformed commands end in their statuses.',
   },
   {
+    name: 'nic',
+    title: 'Everything a network card can do',
+    proves:
+      'Checksums, segmentation, VLANs, filters, receive side scaling, both rings of each kind and resets work, byte for byte.',
+  },
+  {
     name: 'exerciser',
     title: 'DMA with PASIDs, translation requests and page requests',
     proves:

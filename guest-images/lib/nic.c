@@ -208,6 +208,18 @@ static void queue(struct nic *nic, u64 address, u32 bytes, bool last) {
   nic->tx_next = (nic->tx_next + 1) % NIC_RING;
 }
 
+void nic_send_raw(struct nic *nic, const u64 (*descriptors)[2], u32 count) {
+  REQUIRE(count <= 8 && nic_drain(nic, 1000), "%s: the transmit ring does not empty", nic->name);
+  for (u32 i = 0; i < count; i++) {
+    volatile u64 *d = tx_descriptor(nic, nic->tx_next);
+    d[0] = descriptors[i][0];
+    d[1] = descriptors[i][1];
+    nic->tx_next = (nic->tx_next + 1) % NIC_RING;
+  }
+  reg_write(nic, TDT, nic->tx_next);
+  REQUIRE(nic_drain(nic, 1000), "%s: descriptors are not reported as done", nic->name);
+}
+
 void nic_send_from(struct nic *nic, u64 address, u32 bytes) {
   REQUIRE(wait_until(has_room, nic, 1000), "%s: the transmit ring stays full", nic->name);
   queue(nic, address, bytes, true);
@@ -236,6 +248,8 @@ u32 nic_receive(struct nic *nic, u8 *frame, u64 milliseconds) {
   // Write-back format: status and error in the low word, the length in bits 47:32.
   u64 status = rx_descriptor(nic, nic->rx_next)[1];
   u32 bytes = (u32)(status >> 32 & 0xffff);
+  nic->received[0] = rx_descriptor(nic, nic->rx_next)[0];
+  nic->received[1] = status;
   REQUIRE(status & RX_END, "%s: a frame is cut over two descriptors", nic->name);
   REQUIRE(bytes <= NIC_FRAME_MAX, "%s: a frame of %u bytes was received", nic->name, bytes);
   dma_copy_out(&nic->rx_frames, frame_offset(nic->rx_next), frame, bytes);

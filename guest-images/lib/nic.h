@@ -16,6 +16,7 @@ struct nic {
   u8 mac[6];
   struct dma_buffer rx_ring, tx_ring, rx_frames, tx_frames;
   u32 rx_next, tx_next, tx_clean;
+  u64 received[2];  // the descriptor of the frame received last, as the NIC wrote it
   volatile u64 rx_interrupts, tx_interrupts;
 };
 
@@ -28,6 +29,8 @@ void nic_close(struct nic *nic);
 void nic_send(struct nic *nic, const u8 *frame, u32 bytes);
 /// Queues `bytes` at any device address for sending.
 void nic_send_from(struct nic *nic, u64 address, u32 bytes);
+/// Queues up to 8 descriptors as they stand, and waits until they are done.
+void nic_send_raw(struct nic *nic, const u64 (*descriptors)[2], u32 count);
 /// Takes the next frame received; returns its length, or 0 when none comes in time.
 u32 nic_receive(struct nic *nic, u8 *frame, u64 milliseconds);
 /// Waits until everything queued has been sent.

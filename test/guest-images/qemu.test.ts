@@ -81,4 +81,15 @@ describe.skipIf(missing !== undefined)('on QEMU', () => {
     expect(lines.at(-1)).toBe('passed');
     expect(lines.filter((line) => line.startsWith('alive: '))).toHaveLength(3);
   });
+
+  it('nic passes', () => {
+    // prettier-ignore
+    const { lines } = boot(
+      'nic',
+      '-netdev', 'hubport,id=h0,hubid=0', '-device', 'e1000e,netdev=h0,romfile=',
+      '-netdev', 'hubport,id=h1,hubid=0', '-device', 'e1000e,netdev=h1,romfile=',
+    );
+    expect(lines.at(-1)).toBe('passed');
+    expect(lines).toContain('hash: tcp=0x51ccc178 type=1');
+  });
 });
