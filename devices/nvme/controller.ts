@@ -31,11 +31,11 @@ export interface NvmeTiming {
 export const defaultTiming: NvmeTiming = {
   fetch: 1000,
   admin: 2000,
-  read: 10_000,
-  write: 10_000,
+  read: 6000,
+  write: 6000,
   flush: 20_000,
   ready: 10_000,
-  bandwidth: 14,
+  bandwidth: 56,
   grid: 1000,
 };
 

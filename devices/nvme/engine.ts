@@ -52,7 +52,8 @@ export class Engine {
   readonly #inFlight = new CommandList();
   readonly #free = new CommandList();
   readonly #entries = new Uint8Array(fetchBurst * submissionEntryBytes);
-  readonly #dwords = new DataView(this.#entries.buffer);
+  /** The same as dwords; the machine's own order is little-endian wherever there is WebAssembly. */
+  readonly #dwords = new Int32Array(this.#entries.buffer);
   #isRunning = false;
   #isMaster = false;
   #turn = 0;
@@ -137,7 +138,11 @@ export class Engine {
   }
 
   #scheduleFetch(): void {
-    this.#fetchEvent ??= this.#clock.schedule(this.#fetchNs, this.#fetch);
+    if (this.#fetchEvent) return;
+    // On the grid of completions: one turn of the machine serves both.
+    const { now } = this.#clock;
+    const due = Math.ceil((now + this.#fetchNs) / this.#gridNs) * this.#gridNs;
+    this.#fetchEvent = this.#clock.schedule(due - now, this.#fetch);
   }
 
   #scheduleComplete(): void {
@@ -195,8 +200,8 @@ export class Engine {
       command.status = 0;
       command.progress = 0;
       command.bytes = 0;
-      for (let word = 0; word < 16; word++)
-        command.dw[word] = this.#dwords.getInt32(i * submissionEntryBytes + word * 4, true);
+      const { dw } = command;
+      for (let word = 0; word < 16; word++) dw[word] = this.#dwords[i * 16 + word]!;
       this.#enqueue(command, this.#executor.admit(command));
     }
     queue.inFlight += count;

@@ -52,6 +52,11 @@ export class ScatterList {
   }
 }
 
+/** Longest structure that is copied byte by byte. */
+const smallCopyBytes = 128;
+/** Views of memory that are kept because commands use the same buffers again and again. */
+const keptViews = 2048;
+
 /** The controller's DMA: small structures by value, data straight between the backend and the segments of host memory. */
 export class Dma {
   readonly #port: DmaPort;
@@ -62,6 +67,10 @@ export class Dma {
   #hasBuckets = false;
   #memory: Uint8Array;
   #view: DataView;
+  /** By page: the last view that was made of one that begins in it. */
+  readonly #views: (Uint8Array | undefined)[] = Array.from({ length: keptViews }, () => undefined);
+  readonly #viewAt = new Float64Array(keptViews);
+  readonly #parts: Uint8Array[] = [];
 
   constructor(port: DmaPort) {
     this.#port = port;
@@ -69,13 +78,24 @@ export class Dma {
     this.#view = new DataView(this.#memory.buffer, this.#memory.byteOffset, this.#memory.byteLength);
   }
 
-  #viewNow(): DataView {
-    const memory = this.#port.memory;
+  /** `memory.subarray`, which is slow to make and slow to be collected. */
+  #part(memory: Uint8Array, at: number, length: number): Uint8Array {
+    const slot = (at >>> 12) & (keptViews - 1);
+    const kept = this.#views[slot];
+    if (kept !== undefined && this.#viewAt[slot] === at && kept.length === length) return kept;
+    this.#viewAt[slot] = at;
+    return (this.#views[slot] = memory.subarray(at, at + length));
+  }
+
+  /** The port's memory as it is now; what was made of another is forgotten. */
+  #memoryNow(): Uint8Array {
+    const { memory } = this.#port;
     if (memory !== this.#memory) {
       this.#memory = memory;
       this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+      this.#views.fill(undefined);
     }
-    return this.#view;
+    return memory;
   }
 
   /** PASID Enable: without it a request with a PASID must not leave the function. */
@@ -102,6 +122,13 @@ export class Dma {
 
   #gather(result: DmaResult, target: Uint8Array, at: number): void {
     const memory = this.#port.memory;
+    if (result.count === 1 && result.lengths[0]! <= smallCopyBytes) {
+      // Cheaper than a view that is made for it.
+      const from = result.offsets[0]!;
+      const length = result.lengths[0]!;
+      for (let i = 0; i < length; i++) target[at + i] = memory[from + i]!;
+      return;
+    }
     for (let i = 0; i < result.count; i++) {
       const from = result.offsets[i]!;
       const length = result.lengths[i]!;
@@ -114,7 +141,8 @@ export class Dma {
   storeEntry(hi: number, lo: number, dw0: number, dw2: number, dw3: number, pasid: number): boolean {
     const result = this.#write(hi, lo, 16, pasid);
     if (!result || result.lengths[0] !== 16) return false;
-    const view = this.#viewNow();
+    this.#memoryNow();
+    const view = this.#view;
     const at = result.offsets[0]!;
     view.setInt32(at, dw0, true);
     view.setInt32(at + 4, 0, true);
@@ -188,12 +216,10 @@ export class Dma {
   }
 
   #vector(): Uint8Array[] {
-    const memory = this.#port.memory;
-    const parts: Uint8Array[] = [];
-    for (let i = 0; i < this.#segments; i++) {
-      const at = this.#offsets[i]!;
-      parts.push(memory.subarray(at, at + this.#lengths[i]!));
-    }
+    const memory = this.#memoryNow();
+    const parts = this.#parts;
+    parts.length = this.#segments;
+    for (let i = 0; i < this.#segments; i++) parts[i] = this.#part(memory, this.#offsets[i]!, this.#lengths[i]!);
     return parts;
   }
 
@@ -203,11 +229,11 @@ export class Dma {
     if (translated !== status.SUCCESS) return translated;
     if (backend.readVector && this.#segments > 1 && !this.#hasBuckets) backend.readVector(offset, this.#vector());
     else {
-      const memory = this.#port.memory;
+      const memory = this.#memoryNow();
       for (let i = 0; i < this.#segments; i++) {
         const at = this.#offsets[i]!;
         const length = this.#lengths[i]!;
-        if (at >= 0) backend.read(offset, memory.subarray(at, at + length));
+        if (at >= 0) backend.read(offset, this.#part(memory, at, length));
         offset += length;
       }
     }
@@ -220,11 +246,11 @@ export class Dma {
     if (translated !== status.SUCCESS) return translated;
     if (backend.writeVector && this.#segments > 1) backend.writeVector(offset, this.#vector());
     else {
-      const memory = this.#port.memory;
+      const memory = this.#memoryNow();
       for (let i = 0; i < this.#segments; i++) {
         const at = this.#offsets[i]!;
         const length = this.#lengths[i]!;
-        backend.write(offset, memory.subarray(at, at + length));
+        backend.write(offset, this.#part(memory, at, length));
         offset += length;
       }
     }

@@ -1,12 +1,21 @@
 import { invariant } from './invariant.ts';
 
-interface Entry {
+export interface Scheduled {
+  cancel(): void;
+}
+class Entry implements Scheduled {
   readonly at: number;
   readonly order: number;
   run: (() => void) | undefined;
-}
-export interface Scheduled {
-  cancel(): void;
+
+  constructor(at: number, order: number, run: () => void) {
+    this.at = at;
+    this.order = order;
+    this.run = run;
+  }
+  cancel(): void {
+    this.run = undefined;
+  }
 }
 
 /**
@@ -35,13 +44,9 @@ export class Clock {
   /** Runs `run` once, `delayNs` from now (0 = at the next advance, never synchronously). */
   schedule(delayNs: number, run: () => void): Scheduled {
     invariant(delayNs >= 0, `an event ${delayNs} ns in the past`);
-    const entry: Entry = { at: this.now + delayNs, order: this.#order++, run };
+    const entry = new Entry(this.now + delayNs, this.#order++, run);
     this.#push(entry);
-    return {
-      cancel: () => {
-        entry.run = undefined;
-      },
-    };
+    return entry;
   }
 
   /** Nanoseconds until the next event (0 when one is due), or Infinity. */
