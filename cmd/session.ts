@@ -48,6 +48,10 @@ export interface Watch {
   readonly verbose?: boolean;
   /** Nobody listens to the trace, for measurements. */
   readonly unobserved?: boolean;
+  /** What was wanted of the run is there: it ends at the next look. */
+  readonly isDone?: () => boolean;
+  /** The run is over; the machine is as it was left. */
+  readonly ended?: (machine: Machine) => void;
   /** The machine exists and is about to run. */
   readonly started?: (machine: Machine) => void;
 }
@@ -76,6 +80,7 @@ const endings: Readonly<Record<RunResult['outcome'], Ending>> = {
   limit: 'timeout',
   reset: 'reset',
   met: 'bug',
+  breakpoint: 'bug',
 };
 
 export function createMachine(config: MachineConfig, host: MachineHost): Machine {
@@ -183,6 +188,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       const isReboot = result.outcome === 'reset' && config.reboot;
       // A kernel that panicked may reset or stop for good: it crashed either way.
       if (panic?.isOver || (panic?.sentence !== undefined && result.outcome !== 'limit')) stopped = 'crashed';
+      if (watch.isDone?.()) stopped = 'passed';
       if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
       await nextTurn();
       const ahead = isPaced ? pace.ahead(machine.clock.now, performance.now()) : 0;
@@ -198,6 +204,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       retired = 0;
       pace = new Pace(performance.now());
     }
+    watch.ended?.(machine);
   } finally {
     // Tells what waited for an invalidation that never came, before the trace ends.
     findings = machine.staleTranslations();

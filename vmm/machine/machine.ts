@@ -70,14 +70,17 @@ export interface Until {
 
 /**
  * passed, failed: the guest said so. reset: it asked for one. crashed: a trap led nowhere. timeout: every hart waits and
- * nothing can ever wake one. limit: `instructions` or `virtualNs` are used up. met: the text, event or address came.
+ * nothing can ever wake one. breakpoint: a hart whose breakpoints are caught met one. limit: `instructions` or
+ * `virtualNs` are used up. met: the text, event or address came, or somebody interrupted.
  */
-export type RunOutcome = 'passed' | 'failed' | 'reset' | 'crashed' | 'timeout' | 'limit' | 'met';
+export type RunOutcome = 'passed' | 'failed' | 'reset' | 'crashed' | 'timeout' | 'breakpoint' | 'limit' | 'met';
 export interface RunResult {
   readonly outcome: RunOutcome;
   /** The guest's own code, where it failed with one. */
   readonly code?: number;
   readonly trap?: Trap;
+  /** The hart that met a breakpoint. */
+  readonly hart?: number;
   /** Since power-on. */
   readonly instructions: number;
   readonly virtualNs: number;
@@ -105,6 +108,9 @@ export class Machine {
   readonly assignment: Assignment;
   readonly functions: readonly PlacedFunction[];
   readonly uart: Uart;
+  /** For a debugger: stores to pages of `watchStores`, about to be done. */
+  onStore: ((hart: number, physical: number) => void) | undefined;
+  readonly #group: HartGroup;
   readonly #scheduler: Scheduler;
   /** What is behind disks and network cards, by their ids. */
   readonly disks: ReadonlyMap<string, StorageBackend>;
@@ -161,6 +167,7 @@ export class Machine {
     });
 
     const group = new HartGroup({ memory: this.memory, ramBase: layout.ram.base, harts: count });
+    this.#group = group;
     const handler: SbiHandler = sbiHandler({
       harts: () => this.harts,
       scheduler: () => this.#scheduler,
@@ -179,9 +186,10 @@ export class Machine {
           nsPerInstruction,
           imsic: file,
           sbi: handler,
-          ...(isChecked
-            ? { onStore: (physical, pc) => reportStore(this.host.silicon.check!, this.memory, id, physical, pc) }
-            : {}),
+          onStore: (physical, pc) => {
+            if (isChecked) reportStore(this.host.silicon.check!, this.memory, id, physical, pc);
+            this.onStore?.(id, physical);
+          },
         }),
     );
     this.#scheduler = new Scheduler({ clock, harts: this.harts, nsPerInstruction });
@@ -305,6 +313,7 @@ export class Machine {
         const left = lastInstruction - scheduler.instructions;
         if (left <= 0 || clock.now >= lastNs) return this.#result('limit');
         const halt = scheduler.turn(stop === undefined ? Math.min(left, Math.max(1, lastNs - clock.now)) : 1);
+        if (halt?.kind === 'breakpoint') return { ...this.#result('breakpoint'), hart: halt.hart.id };
         if (halt?.kind === 'crash') return this.#result('crashed', { trap: trapOf(halt.hart) });
         if (halt?.kind === 'idle') return this.#result('timeout');
         if (stop !== undefined && this.harts.some((hart) => scheduler.isStarted(hart.id) && hart.pc === stop))
@@ -332,6 +341,16 @@ export class Machine {
       instructions: this.#scheduler.instructions,
       virtualNs: this.clock.now,
     };
+  }
+
+  /** From now on `onStore` hears of stores to the page of an address of RAM. */
+  watchStores(address: number): void {
+    this.#group.watchStores(address);
+  }
+
+  /** Ends the present `run` ('met') behind the harts' present instructions. */
+  interrupt(): void {
+    this.#meet();
   }
 
   /** Instructions that all harts retired since power-on. */

@@ -15,8 +15,8 @@ export interface SchedulerOptions {
   readonly nsPerInstruction: number;
 }
 
-/** What ended a `run` of the scheduler: a hart crashed, or nothing can ever happen again. */
-export type Halt = { readonly kind: 'crash'; readonly hart: Hart } | { readonly kind: 'idle' };
+/** What ended a `run` of the scheduler: a hart crashed or met a breakpoint, or nothing can ever happen again. */
+export type Halt = { readonly kind: 'crash' | 'breakpoint'; readonly hart: Hart } | { readonly kind: 'idle' };
 
 /** Harts in turn on one virtual clock: the same inputs always interleave the same way. */
 export class Scheduler {
@@ -105,9 +105,9 @@ export class Scheduler {
       clock.runAhead(undefined);
       spent = Math.max(spent, (hart.instret - before) * this.#nsPerInstruction);
       if (reason === 'wfi') this.#waiting[hart.id] = true;
-      if (reason === 'crash') {
+      if (reason === 'crash' || reason === 'breakpoint') {
         clock.advance(spent);
-        return { kind: 'crash', hart };
+        return { kind: reason, hart };
       }
     }
     clock.advance(spent);

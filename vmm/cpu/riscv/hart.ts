@@ -250,11 +250,11 @@ export class Hart {
     else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
   }
 
-  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time stays. */
+  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time and what a debugger asked for stay. */
   reset(pc: number | bigint, a0: number | bigint, a1: number | bigint): void {
     const state = this.#state;
     const { hart } = this.#place;
-    const time = [this.#get(state.timeBase)];
+    const kept = [state.timeBase, state.catchesBreakpoints].map((cell) => [cell, this.#get(cell)] as const);
     this.#group.memory.bytes.fill(0, hart, hart + this.#group.layout.dataTlb);
     this.#group.memory.bytes.fill(0xff, hart + this.#group.layout.dataTlb, hart + this.#group.layout.hartStride);
     const supervisor = this.#options.entryMode === 's';
@@ -262,7 +262,7 @@ export class Hart {
       const cell = this.#stored.get(row.name);
       if (cell && row.reset) this.#set(cell, row.reset[this.#options.entryMode]);
     }
-    this.#set(state.timeBase, time[0]!);
+    for (const [cell, value] of kept) this.#set(cell, value);
     this.#set(state.nsPerInstruction, this.#options.nsPerInstruction ?? 1);
     this.#set(state.priv, supervisor ? 1 : 3);
     this.#set(state.mstatus, status.UXL | status.SXL);
@@ -341,6 +341,11 @@ export class Hart {
     this.#set(this.#state.fault, 0);
     this.#wasm.updateModes();
     return failed ? undefined : result;
+  }
+
+  /** For a debugger: `run` returns 'breakpoint' at an ebreak, which is not executed. */
+  catchBreakpoints(on: boolean): void {
+    this.#set(this.#state.catchesBreakpoints, on ? 1 : 0);
   }
 
   /** Interrupt lines by their bit of mip: 3 MSI, 7 MTI, 9 SEI, 11 MEI; 1 SSI sets the bit that software clears. */

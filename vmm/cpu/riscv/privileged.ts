@@ -108,7 +108,10 @@ export const emitPrivileged = (
   const { state } = ctx;
   const illegal: Statement = call(mmu.fault, k(causes.illegal), c(0));
   const refuse: Statement = [illegal, ret()];
-  const stop = (reason: 'wfi' | 'crash'): Statement => [state.stop.set(k(stopCode(reason))), call(accesses.lookUp)];
+  const stop = (reason: 'wfi' | 'crash' | 'breakpoint'): Statement => [
+    state.stop.set(k(stopCode(reason))),
+    call(accesses.lookUp),
+  ];
   const field = (bits: bigint): I32 => isSet(state.mstatus.get, bits);
   const clearSet = (clear: bigint, set: I64): Statement =>
     state.mstatus.set(i64.or(i64.and(state.mstatus.get, c(~clear)), set));
@@ -175,6 +178,7 @@ export const emitPrivileged = (
       state.fault.set(k(0)),
       cause.set(state.cause.get),
       value.set(state.tval.get),
+      when(i32.and(i64.eq(cause.get, c(causes.breakpoint)), state.catchesBreakpoints.get), [stop('breakpoint'), ret()]),
       when(i64.eq(cause.get, c(causes.illegal)), [
         value.set(call(codeHalf, state.pc.get)),
         when(

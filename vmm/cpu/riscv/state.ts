@@ -3,7 +3,7 @@ import type { EngineLayout } from '../engine/layout.ts';
 import { engineState, type EngineState } from '../engine/state.ts';
 
 /** Why `run` returned. */
-export const stopReasons = ['running', 'budget', 'wfi', 'crash', 'halted', 'event'] as const;
+export const stopReasons = ['running', 'budget', 'wfi', 'crash', 'halted', 'event', 'breakpoint'] as const;
 export type StopReason = Exclude<(typeof stopReasons)[number], 'running'>;
 export const stopCode = (reason: StopReason): number => stopReasons.indexOf(reason);
 
@@ -61,6 +61,8 @@ export interface HartState extends EngineState {
   readonly crashCause: Cell<'i64'>;
   readonly crashValue: Cell<'i64'>;
   readonly crashPc: Cell<'i64'>;
+  /** 1: an ebreak stops the hart at it instead of trapping. */
+  readonly catchesBreakpoints: Cell<'i32'>;
   /** Where CSRs live that are storage and nothing else. */
   readonly storage: Arena;
 }
@@ -77,6 +79,7 @@ export const hartState = (layout: EngineLayout, hart: number): HartState => {
     menvcfg: arena.i64(), stimecmp: arena.i64(), timeBase: arena.i64(), timeFrom: arena.i64(), nsPerInstruction: arena.i64(),
     instretOffset: arena.i64(), cycleOffset: arena.i64(), pmpcfg: arena.bytes(16), pmpaddr: arena.bytes(16 * 8),
     superFirst: arena.i64(), superLast: arena.i64(), trapCount: arena.i32(), trapRetired: arena.i64(),
-    crashCause: arena.i64(), crashValue: arena.i64(), crashPc: arena.i64(), storage: arena,
+    crashCause: arena.i64(), crashValue: arena.i64(), crashPc: arena.i64(), catchesBreakpoints: arena.i32(),
+    storage: arena,
   };
 };
