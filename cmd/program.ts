@@ -6,6 +6,7 @@ import { conformanceCommand } from './conformance.ts';
 import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
 import { CommandError, exitCodeHelp, exitCodes } from './exit.ts';
+import { explainCommand } from './explain.ts';
 import { imagesCommand } from './images.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
@@ -29,6 +30,7 @@ export const program = () =>
     .addCommand(imagesCommand())
     .addCommand(configCommand())
     .addCommand(inspectCommand())
+    .addCommand(explainCommand())
     .addCommand(traceCommand())
     .addCommand(conformanceCommand())
     .addCommand(benchCommand());

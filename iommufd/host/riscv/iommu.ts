@@ -19,6 +19,7 @@ import type {
 import { fctl as fctlRegister } from '#iommufd/arch/riscv/registers';
 import { Iotlb, invalidatedRange } from '../iotlb.ts';
 import { HostMemoryPort } from '../memory-port.ts';
+import { explain, type Explanation } from './explain.ts';
 import { FastWalk } from './fast-walk.ts';
 import { RiscvPort } from './port.ts';
 import { type Translation, type TranslationFault, type TranslationRequest, ttypOf } from './translation.ts';
@@ -87,6 +88,8 @@ export class RiscvIommu implements BackEnd {
   epoch = 0;
   /** What ports did: pages translated, found in the IOTLB, not found; walked fast, walked plainly. */
   readonly statistics = { translations: 0, hits: 0, misses: 0, fastWalks: 0, plainWalks: 0 };
+  /** Told of each failed request before it is reported. */
+  onFault: ((request: TranslationRequest, fault: TranslationFault) => void) | undefined;
   /** Compares what caches serve with what tables hold; undefined unless `checkStaleTranslations` was called. */
   check: StaleTranslations | undefined;
   /** The walk for the common case; absent without host memory. */
@@ -116,6 +119,12 @@ export class RiscvIommu implements BackEnd {
       };
     this.#ready = true;
     frontEnd.reset();
+  }
+
+  /** How this request would be translated now, entry by entry; `device`: what to call the requester. */
+  explain(request: TranslationRequest, device: string): Explanation {
+    invariant(this.#host, 'only tables in host memory can be explained');
+    return explain(this.translator, this.iotlb, new HostMemoryPort(this.#host), request, device);
   }
 
   /** From now on stale translations are told of; what is cached already is forgotten, so that all of it is known. */
@@ -272,6 +281,7 @@ export class RiscvIommu implements BackEnd {
 
   /** Puts a failed request into the fault queue. */
   report(request: TranslationRequest, fault: TranslationFault): void {
+    this.onFault?.(request, fault);
     this.#frontEnd.reportFault(faultReport(request, fault.cause, fault.iotval2), fault.dtf);
   }
 }

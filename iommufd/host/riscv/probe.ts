@@ -1,6 +1,6 @@
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
-import type { Translation, TranslationFault, TranslationRequest } from './translation.ts';
-import { Translator } from './translator.ts';
+import { needOf, type Translation, type TranslationFault, type TranslationRequest } from './translation.ts';
+import { type AddressSpace, Translator } from './translator.ts';
 import type { TableKind, WalkObserver } from './walk-observer.ts';
 
 /** One entry that a walk read, in the order of the walk. */
@@ -50,13 +50,24 @@ export class Probe implements WalkObserver {
   }
 
   translate(request: TranslationRequest): Probed {
+    this.#begin();
+    const result = this.#translator.translate(request);
+    return { reads: this.#reads, result };
+  }
+
+  /** Which tables translate for a requester; undefined where none do. */
+  space(request: TranslationRequest): AddressSpace | undefined {
+    this.#begin();
+    const entered = this.#translator.enter(request, needOf(request));
+    return 'ok' in entered ? undefined : entered;
+  }
+
+  #begin(): void {
     const translator = this.#translator;
     const { mode, rootPpn, bigEndian } = this.#of;
     Object.assign(translator, { mode, rootPpn, bigEndian });
     translator.deviceContexts.clear();
     translator.processContexts.clear();
     this.#reads = [];
-    const result = translator.translate(request);
-    return { reads: this.#reads, result };
   }
 }
