@@ -7,6 +7,7 @@ import { Kernel } from '#iommufd/kernel/kernel';
 import { invariant } from '#vmm/base/invariant';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
+import { traceRates } from './bench-trace.ts';
 import { translationRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
 import { readMachine } from './options.ts';
@@ -168,6 +169,15 @@ const cases: readonly Case[] = [
     const name = `iommu: ${what}, ${formatCount(pages)} ${pages === 1 ? 'page' : 'pages'}`;
     return { name, run: () => [{ name, value: translationRate(pages, { first, second }), unit: '/s' }] };
   }),
+  {
+    name: 'trace: events',
+    run: () =>
+      Object.entries(traceRates(2_000_000)).map(([what, value]) => ({
+        name: `trace: events ${what}`,
+        value,
+        unit: '/s',
+      })),
+  },
   { name: 'ioctl: DESTROY and IOAS_ALLOC', run: ioctlCosts },
   ...[0, 1000, 100_000].map((size) => ({ name: `ioctl: IOAS_MAP among ${size}`, run: () => mapCost(size) })),
 ];
