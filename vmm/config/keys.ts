@@ -57,8 +57,12 @@ function keysOf(entries: Readonly<Record<string, Node>>): readonly Key[] {
   });
 }
 
+/** The keys of a group that has no place in the machine's schema. */
+export const keysOfSchema = (schema: { readonly entries: object }): readonly Key[] =>
+  keysOf(schema.entries as Readonly<Record<string, Node>>);
+
 /** The top-level keys, in the order of the schema. */
-export const machineKeys: readonly Key[] = keysOf(machineSchema.entries as unknown as Readonly<Record<string, Node>>);
+export const machineKeys: readonly Key[] = keysOfSchema(machineSchema);
 
 /** A value as a person would write it in the file. */
 export function formatValue(shape: Shape, value: unknown): unknown {

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import type { ConfigIssue, PathStep } from './issues.ts';
 import { pathText, shown } from './issues.ts';
-import type { Shape } from './keys.ts';
+import type { Key, Shape } from './keys.ts';
 import { machineKeys } from './keys.ts';
 import { nearest } from './nearest.ts';
 import { placeDevices } from './placement.ts';
@@ -17,9 +17,8 @@ export type Locate = (
   what: 'key' | 'value',
 ) => { readonly line: number; readonly column: number } | undefined;
 
-const machine: Shape = { kind: 'group', keys: machineKeys };
-
-type Report = (
+/** Notes one problem. */
+export type Report = (
   path: readonly PathStep[],
   expected: string,
   received: string,
@@ -70,7 +69,7 @@ const wireEnds: Readonly<
 };
 
 /** What no single key can say. Looks only at what is well formed. */
-function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
+export function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
   if (config.image !== undefined && config.kernel !== undefined)
     report(['kernel'], 'either image or kernel', 'both', undefined);
   for (const [index, nic] of (Array.isArray(config.nics) ? config.nics : []).entries()) {
@@ -116,8 +115,13 @@ function crossCheck(config: Partial<SchemaOutput>, report: Report): void {
   if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} of them`);
 }
 
-/** Judges raw values by the schema and fills in the defaults. */
-export function parseConfig(input: unknown, locate?: Locate): ParsedConfig {
+/** What a schema says of raw values: every problem at once, and what it yields where there is none. */
+export function judge<const S extends v.GenericSchema & { readonly entries: object }>(
+  schema: S,
+  keys: readonly Key[],
+  input: unknown,
+  locate?: Locate,
+): { readonly issues: ConfigIssue[]; readonly report: Report; readonly output: v.InferOutput<S> } {
   const issues: ConfigIssue[] = [];
   const report: Report = (path, expected, received, suggestion, what = 'value') =>
     issues.push({
@@ -129,13 +133,14 @@ export function parseConfig(input: unknown, locate?: Locate): ParsedConfig {
     });
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     report([], 'a group of keys', shown(input));
-    return { ok: false, issues };
+    return { issues, report, output: {} };
   }
-  findUnknown(machine, input, [], report);
-  const result = v.safeParse(machineSchema, input);
+  const whole: Shape = { kind: 'group', keys };
+  findUnknown(whole, input, [], report);
+  const result = v.safeParse(schema, input);
   for (const issue of result.issues ?? []) {
     const path = (issue.path ?? []).map((item) => item.key as PathStep);
-    let shape: Shape | undefined = machine;
+    let shape: Shape | undefined = whole;
     for (const step of path) shape = keyOf(shape, step);
     const last = issue.path?.at(-1);
     const missing = last?.type === 'object' && last.origin === 'key';
@@ -148,7 +153,13 @@ export function parseConfig(input: unknown, locate?: Locate): ParsedConfig {
       typeof issue.input === 'string' ? nearest(issue.input, words) : undefined,
     );
   }
-  crossCheck(result.output as Partial<SchemaOutput>, report);
-  if (issues.length > 0 || !result.success) return { ok: false, issues };
-  return { ok: true, config: placeDevices(result.output) };
+  return { issues, report, output: result.output as v.InferOutput<S> };
+}
+
+/** Judges raw values by the schema and fills in the defaults. */
+export function parseConfig(input: unknown, locate?: Locate): ParsedConfig {
+  const { issues, report, output } = judge(machineSchema, machineKeys, input, locate);
+  crossCheck(output as Partial<SchemaOutput>, report);
+  if (issues.length > 0) return { ok: false, issues };
+  return { ok: true, config: placeDevices(output) };
 }

@@ -2,7 +2,6 @@
 import * as v from 'valibot';
 import { errno } from '#vmm/base/errno';
 import { type StorageBackend, StorageError, noPasid } from '#vmm/base/ports';
-import { csr } from '#iommufd/arch/riscv/record-queue';
 import { ioctls } from '#iommufd/kernel/ioctls';
 import { vfioUapi } from '#iommufd/uapi/vfio';
 import { shown } from '../config/issues.ts';

@@ -291,6 +291,11 @@ export class Machine {
     if (this.#consoleTail.includes(wanted)) this.#meet();
   }
 
+  /** Harts stop behind their present instruction and `run` comes back (met): for those who listen to the trace or the console. */
+  stop(): void {
+    this.#meet();
+  }
+
   /** Runs until the guest ends, or a condition is met. Can be called again unless the guest has ended. */
   run(until: Until = {}): RunResult {
     const { clock } = this;

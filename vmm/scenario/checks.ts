@@ -31,7 +31,8 @@ const text: Check = (run, options) => {
     throw new StepFailure(`${JSON.stringify(wanted)} somewhere on the console`, 'it nowhere');
   if (unwanted === undefined) return;
   const line = run.console.text.split('\n').find((one) => one.includes(unwanted));
-  if (line !== undefined) throw new StepFailure(`${JSON.stringify(unwanted)} nowhere on the console`, JSON.stringify(line));
+  if (line !== undefined)
+    throw new StepFailure(`${JSON.stringify(unwanted)} nowhere on the console`, JSON.stringify(line));
 };
 
 /** A number of the statistics by its path; items of lists are found by their ids. Counters that never counted are 0. */
@@ -60,7 +61,8 @@ const number: Check = (run, { register, stat, equals, min, max }) => {
   if (max !== undefined && value > BigInt(max)) throw new StepFailure(`${what} of at most ${max}`, show(value));
 };
 
-const hexText = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+const hexText = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
 
 const content: Check = (run, { memory, disk, offset, bytes, crc32: wanted, length }) => {
   if (memory === undefined && disk === undefined) return;
@@ -75,7 +77,8 @@ const content: Check = (run, { memory, disk, offset, bytes, crc32: wanted, lengt
   } catch (error) {
     throw new StepFailure(`${found.length} bytes at ${where}`, (error as Error).message);
   }
-  if (bytes && hexText(bytes) !== hexText(found)) throw new StepFailure(`${hexText(bytes)} at ${where}`, hexText(found));
+  if (bytes && hexText(bytes) !== hexText(found))
+    throw new StepFailure(`${hexText(bytes)} at ${where}`, hexText(found));
   if (wanted !== undefined && BigInt(crc32(found)) !== wanted)
     throw new StepFailure(`CRC-32 ${hex(wanted)} of ${found.length} bytes at ${where}`, hex(BigInt(crc32(found))));
 };
@@ -94,7 +97,8 @@ const golden: Check = (run, { golden: path, of }) => {
   const found = of === 'trace' ? run.trace : run.console.text;
   if (run.host.writeGolden) return run.host.writeGolden(path, found);
   const wanted = run.host.readGolden?.(path);
-  if (wanted === undefined) throw new StepFailure(`the golden file ${path} (--update-goldens writes it)`, 'no such file');
+  if (wanted === undefined)
+    throw new StepFailure(`the golden file ${path} (--update-goldens writes it)`, 'no such file');
   if (wanted === found) return;
   const [line, actual] = difference(wanted, found);
   throw new StepFailure(`the ${of} of ${path}, ${line}`, actual);

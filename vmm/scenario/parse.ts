@@ -26,8 +26,7 @@ export interface Scenario {
   readonly steps: readonly PlacedStep[];
 }
 export type ParsedScenario =
-  | { readonly ok: true; readonly scenario: Scenario }
-  | { readonly ok: false; readonly issues: readonly ConfigIssue[] };
+  { readonly ok: true; readonly scenario: Scenario } | { readonly ok: false; readonly issues: readonly ConfigIssue[] };
 
 /** The top-level keys of a scenario file. */
 const scenarioKeys: readonly Key[] = keysOfSchema(scenarioSchema);
@@ -55,7 +54,13 @@ const spelledOut = (step: unknown): unknown =>
     : step;
 
 /** Groups of which one key must be there: what they are called, and their keys. */
-function checkOne(group: unknown, names: readonly string[], path: readonly (string | number)[], what: string, report: Report): void {
+function checkOne(
+  group: unknown,
+  names: readonly string[],
+  path: readonly (string | number)[],
+  what: string,
+  report: Report,
+): void {
   if (!isGroup(group)) return;
   const given = Object.keys(group);
   // A key that is unknown has been told already.
@@ -72,7 +77,13 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
     const kinds = scenarioKeys.find(({ name }) => name === 'steps')!.shape;
     const item = kinds.kind === 'list' && kinds.item.kind === 'group' ? kinds.item.keys : [];
     const shape = item.find(({ name }) => name === 'inject')!.shape;
-    checkOne(step['inject'], shape.kind === 'group' ? shape.keys.map(({ name }) => name) : [], [...path, 'inject'], 'injection', report);
+    checkOne(
+      step['inject'],
+      shape.kind === 'group' ? shape.keys.map(({ name }) => name) : [],
+      [...path, 'inject'],
+      'injection',
+      report,
+    );
   }
   for (const kind of ['expect-event', 'expect-no-event']) {
     const options = step[kind];
@@ -80,13 +91,24 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
     const row = catalogue.get(options['event']);
     if (!row) {
       const names = [...catalogue.keys()];
-      report([...path, kind, 'event'], 'the name of an event (iommulab trace list)', shown(options['event']), nearest(options['event'], names));
+      report(
+        [...path, kind, 'event'],
+        'the name of an event (iommulab trace list)',
+        shown(options['event']),
+        nearest(options['event'], names),
+      );
       continue;
     }
     const fields = Object.keys(row.fields);
     for (const name of Object.keys(isGroup(options['where']) ? options['where'] : {}))
       if (!fields.includes(name))
-        report([...path, kind, 'where', name], `a field of ${options['event']} (${fields.join(', ')})`, `the field ${shown(name)}`, nearest(name, fields), 'key');
+        report(
+          [...path, kind, 'where', name],
+          `a field of ${options['event']} (${fields.join(', ')})`,
+          `the field ${shown(name)}`,
+          nearest(name, fields),
+          'key',
+        );
   }
   const console = step['expect-console'];
   if (isGroup(console)) {
@@ -96,14 +118,25 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
       try {
         new RegExp(console['pattern'], 'm');
       } catch (error) {
-        report([...path, 'expect-console', 'pattern'], 'a regular expression', `${shown(console['pattern'])}: ${(error as Error).message}`);
+        report(
+          [...path, 'expect-console', 'pattern'],
+          'a regular expression',
+          `${shown(console['pattern'])}: ${(error as Error).message}`,
+        );
       }
     }
   }
   if ('snapshot' in step)
-    report([...path, 'snapshot'], 'another step: machines cannot be kept and taken up again yet', 'snapshot', undefined, 'key');
+    report(
+      [...path, 'snapshot'],
+      'another step: machines cannot be kept and taken up again yet',
+      'snapshot',
+      undefined,
+      'key',
+    );
   const advance = step['advance'];
-  if (isGroup(advance) && Object.keys(advance).length === 0) report([...path, 'advance'], 'time, instructions or address', 'nothing');
+  if (isGroup(advance) && Object.keys(advance).length === 0)
+    report([...path, 'advance'], 'time, instructions or address', 'nothing');
 }
 
 /** Judges raw values; `locate` says where in the file each stands. */

@@ -7,10 +7,15 @@ import { type InjectionKind, injections } from '../machine/inject.ts';
 
 const longestNs = 1e13;
 const within = () =>
-  v.optional(doc('give up after so much virtual time (default: at the end of the run)', virtualTime({ min: 1, max: longestNs })));
+  v.optional(
+    doc('give up after so much virtual time (default: at the end of the run)', virtualTime({ min: 1, max: longestNs })),
+  );
 const words = (what: string) => text({ max: 4096, what, placeholder: 'text', pattern: /^[^\0]+$/s });
 const eventName = () =>
-  doc('name of the event (iommulab trace list)', text({ max: 64, what: 'the name of an event', placeholder: 'event', pattern: /^[a-z0-9.-]+$/ }));
+  doc(
+    'name of the event (iommulab trace list)',
+    text({ max: 64, what: 'the name of an event', placeholder: 'event', pattern: /^[a-z0-9.-]+$/ }),
+  );
 const where = () => v.optional(doc('what its fields are: numbers, or globs', eventFields()), {});
 
 const expectConsole = v.object({
@@ -29,8 +34,13 @@ const expectEvent = v.object({
 const expectNoEvent = v.object({
   event: eventName(),
   where: where(),
-  for: v.optional(doc('watch so much virtual time (default: to the end of the run)', virtualTime({ min: 1, max: longestNs }))),
-  since: v.optional(doc('which events count: those from this step on, or all since power-on', choice(['here', 'boot'])), 'here'),
+  for: v.optional(
+    doc('watch so much virtual time (default: to the end of the run)', virtualTime({ min: 1, max: longestNs })),
+  ),
+  since: v.optional(
+    doc('which events count: those from this step on, or all since power-on', choice(['here', 'boot'])),
+    'here',
+  ),
 });
 
 const dma = v.object({
@@ -62,17 +72,32 @@ const check = v.object({
   console: v.optional(doc('text that is somewhere in all of the console', words('text'))),
   'no-console': v.optional(doc('text that is nowhere on the console', words('text'))),
   register: v.optional(doc('a register of hart 0, compared with equals', words('the name of a register'))),
-  stat: v.optional(doc('a number of the statistics (hostFaults, ioctls.IOMMU_HWPT_ALLOC, devices.nvme0.reads …)', words('the path of a number'))),
+  stat: v.optional(
+    doc(
+      'a number of the statistics (hostFaults, ioctls.IOMMU_HWPT_ALLOC, devices.nvme0.reads …)',
+      words('the path of a number'),
+    ),
+  ),
   equals: v.optional(doc('what the register or the number is', hex64())),
   min: v.optional(doc('the least that the number may be', integer({ min: 0, max: 2 ** 52 }))),
   max: v.optional(doc('the most that the number may be', integer({ min: 0, max: 2 ** 52 }))),
   memory: v.optional(doc('guest-physical address of RAM, compared with bytes', hex64())),
-  disk: v.optional(doc('id of a disk, compared with bytes at offset, or with another disk’s whole content', text({ max: 32, what: 'the id of a disk', placeholder: 'id' }))),
+  disk: v.optional(
+    doc(
+      'id of a disk, compared with bytes at offset, or with another disk’s whole content',
+      text({ max: 32, what: 'the id of a disk', placeholder: 'id' }),
+    ),
+  ),
   offset: v.optional(doc('byte of the disk', integer({ min: 0, max: 2 ** 52 })), 0),
   bytes: v.optional(doc('what must be there', hexBytes(4096))),
   crc32: v.optional(doc('CRC-32 of the disk’s bytes from offset, length of them', hex64())),
   length: v.optional(doc('bytes under crc32', integer({ min: 1, max: 1 << 30 })), 512),
-  golden: v.optional(doc('file, beside the scenario, that the console or the trace so far equals (--update-goldens writes it)', text({ max: 4096, what: 'the path of a file', placeholder: 'path' }))),
+  golden: v.optional(
+    doc(
+      'file, beside the scenario, that the console or the trace so far equals (--update-goldens writes it)',
+      text({ max: 4096, what: 'the path of a file', placeholder: 'path' }),
+    ),
+  ),
   of: v.optional(doc('what the golden file holds', choice(['console', 'trace'])), 'console'),
 });
 
@@ -83,7 +108,9 @@ const injectionEntries = Object.fromEntries(
 /** Every kind of step. A step is a group with one of these keys; a plain value stands for the first key of the kind. */
 export const stepSchemas = {
   'expect-console': v.optional(doc('run until the guest writes this', expectConsole)),
-  'expect-event': v.optional(doc('run until this event has come, behind the one of the expect-event before it', expectEvent)),
+  'expect-event': v.optional(
+    doc('run until this event has come, behind the one of the expect-event before it', expectEvent),
+  ),
   'expect-no-event': v.optional(doc('run on, and fail when this event comes', expectNoEvent)),
   inject: v.optional(doc('make something go wrong from here on', v.object(injectionEntries))),
   dma: v.optional(doc('let a device do a DMA, whatever its program does', dma)),

@@ -21,7 +21,9 @@ const expectConsole: RunStep<'expect-console'> = (run, { text, pattern, within }
   end();
   if (!isFound)
     throw new StepFailure(
-      typeof wanted === 'string' ? `${shownText(wanted)} on the console` : `a line that matches ${String(wanted)} on the console`,
+      typeof wanted === 'string'
+        ? `${shownText(wanted)} on the console`
+        : `a line that matches ${String(wanted)} on the console`,
       `${run.state()}, whose console ends with ${shownText(run.console.text.trimEnd().split('\n').at(-1) ?? '')}`,
     );
 };
@@ -58,7 +60,8 @@ const inject: RunStep<'inject'> = (run, options) => {
 };
 
 const bytesText = (bytes: Uint8Array): string =>
-  Array.from(bytes.subarray(0, 32), (byte) => byte.toString(16).padStart(2, '0')).join(' ') + (bytes.length > 32 ? ' …' : '');
+  Array.from(bytes.subarray(0, 32), (byte) => byte.toString(16).padStart(2, '0')).join(' ') +
+  (bytes.length > 32 ? ' …' : '');
 
 const dma: RunStep<'dma'> = (run, { device, address, length, write, pasid, times, result, bytes }) => {
   for (let i = 0; i < times; i++) {
@@ -85,8 +88,7 @@ const advance: RunStep<'advance'> = (run, { time, instructions, address }) => {
     ...(address === undefined ? {} : { address }),
   });
   if (address !== undefined && outcome !== 'met') throw new StepFailure(`a hart at pc ${hex(address)}`, run.state());
-  if (outcome !== 'limit' && outcome !== 'met')
-    throw new StepFailure('the guest to run on', run.state());
+  if (outcome !== 'limit' && outcome !== 'met') throw new StepFailure('the guest to run on', run.state());
 };
 
 const type: RunStep<'type'> = (run, { text }) => {
