@@ -23,7 +23,8 @@ export class Area {
   /** First and last page of the slice. */
   readonly firstIndex: number;
   readonly lastIndex: number;
-  #bits: number;
+  /** Offset in the page, prot, and states, in one word. */
+  bits: number;
   /** Accesses that pinned pages of it, and how many of them forbid unmapping. */
   accesses = 0;
   locks = 0;
@@ -52,7 +53,7 @@ export class Area {
     this.#lastLo = lastLo | 0;
     this.firstIndex = firstIndex;
     this.lastIndex = lastIndex;
-    this.#bits = pageOffset | (prot << protShift);
+    this.bits = pageOffset | (prot << protShift);
   }
 
   /** The slice of `pages` that begins at byte `startByte`, at IOVA `start`. */
@@ -100,25 +101,25 @@ export class Area {
   }
   /** Byte of the first page at which the slice begins. */
   get pageOffset(): number {
-    return this.#bits & offsetMask;
+    return this.bits & offsetMask;
   }
   /** `prot` of iommu-ops. */
   get prot(): number {
-    return (this.#bits >> protShift) & 0xff;
+    return (this.bits >> protShift) & 0xff;
   }
   /** The pages are held (pinned) for the domains of the table. */
   get filled(): boolean {
-    return (this.#bits & filledBit) !== 0;
+    return (this.bits & filledBit) !== 0;
   }
   set filled(filled: boolean) {
-    this.#bits = filled ? this.#bits | filledBit : this.#bits & ~filledBit;
+    this.bits = filled ? this.bits | filledBit : this.bits & ~filledBit;
   }
   /** It is about to be unmapped: no new access. */
   get preventAccess(): boolean {
-    return (this.#bits & preventBit) !== 0;
+    return (this.bits & preventBit) !== 0;
   }
   stopAccesses(): void {
-    this.#bits |= preventBit;
+    this.bits |= preventBit;
   }
 
   /** Byte of the pages object at an IOVA of the area. */

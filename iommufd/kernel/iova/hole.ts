@@ -52,7 +52,7 @@ export function findHole(
         if (block && candidate.first >= block.first) break;
         if (candidate.last >= next) block = candidate;
       }
-      const area = areas.firstFrom(next);
+      const area = areas.boundsFrom(next);
       const areaStart = area?.start ?? ulongMax + 1n;
       const blockStart = block?.first ?? ulongMax + 1n;
       const used = areaStart < blockStart ? areaStart : blockStart;

@@ -6,6 +6,7 @@ import { prot } from '../iommu-ops.ts';
 import { Area } from './area.ts';
 import { AreaTree } from './area-tree.ts';
 import { type IovaRange, findHole, ulongMax } from './hole.ts';
+import { PackedAreas } from './packed-areas.ts';
 import type { Pages } from './pages.ts';
 import { ReservedRanges, anyTouches } from './reserved.ts';
 
@@ -39,7 +40,7 @@ export const minimumPage = (domain: PagingDomain): number => Number(domain.pgsiz
  * domains attached hold copies of that in the hardware's format.
  */
 export class IoPageTable {
-  readonly areas = new AreaTree();
+  readonly areas = new AreaTree(new PackedAreas(this));
   readonly #reserved = new ReservedRanges();
   /** Where automatic allocation may go (empty: anywhere). Sorted, disjoint. */
   #allowed: readonly IovaRange[] = [];
@@ -124,7 +125,7 @@ export class IoPageTable {
   }
   #checkFree(hi: number, lo: number, lastHi: number, lastLo: number): number {
     if (this.#reserved.touch(hi, lo, lastHi, lastLo)) return errno.EINVAL;
-    return this.areas.touching(hi, lo, lastHi, lastLo) ? errno.EEXIST : 0;
+    return this.areas.touches(hi, lo, lastHi, lastLo) ? errno.EEXIST : 0;
   }
 
   // ── Map and unmap ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +238,7 @@ export class IoPageTable {
     this.unmappedLo = 0;
     let tries = 0;
     for (;;) {
-      const area = this.areas.touching(hi, lo, lastHi, lastLo);
+      const area = this.areas.peek(hi, lo, lastHi, lastLo);
       if (!area) return 0;
       const { startHi, startLo, lastHi: endHi, lastLo: endLo } = area;
       if (area.locks > 0) return errno.EBUSY;
@@ -358,7 +359,6 @@ export class IoPageTable {
 
   #fillDomain(domain: PagingDomain): number {
     const storage = this.domains.length === 0;
-    const done: Area[] = [];
     for (const area of this.areas) {
       const { pages, firstIndex, lastIndex } = area;
       let rc = pages.hold(firstIndex, lastIndex);
@@ -377,14 +377,16 @@ export class IoPageTable {
         }
       }
       if (rc !== 0) {
-        for (const undo of done) this.#emptyArea(undo, domain, storage);
+        for (const undo of this.areas) {
+          if (undo === area) break;
+          this.#emptyArea(undo, domain, storage);
+        }
         return rc;
       }
       if (storage) {
         area.filled = true;
         pages.source.track?.(area);
       }
-      done.push(area);
     }
     return 0;
   }

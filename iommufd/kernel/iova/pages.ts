@@ -55,7 +55,7 @@ export class Pages {
   readonly writable: boolean;
   users = 1;
   readonly accountMode: AccountMode;
-  readonly #owner: PinOwner;
+  readonly owner: PinOwner;
   /** Pages pinned now, and how many of them are accounted. */
   pinned = 0;
   #charged = 0;
@@ -77,8 +77,26 @@ export class Pages {
     this.basePage = basePage;
     this.count = count;
     this.writable = writable;
-    this.#owner = owner;
+    this.owner = owner;
     this.accountMode = accountMode;
+  }
+
+  /**
+   * What `restorePlain` needs of pages that one area alone uses and that are process memory: the frame of page 0 when
+   * they are held once, as a whole, in one piece and accounted (`held`), 0 when not held. Undefined: not so plain.
+   */
+  plain(held: boolean): number | undefined {
+    if (this.users !== 1 || this.#detail || this.source.kind !== 'user') return undefined;
+    if (!held) return this.pinned === 0 && this.#whole === 0 ? 0 : undefined;
+    const whole = this.#whole === 1 && this.pinned === this.count && this.#charged === this.count;
+    return whole && this.#linear >= 0 ? this.#linear : undefined;
+  }
+  /** Makes new pages what held ones were. */
+  restorePlain(linear: number): void {
+    this.#whole = 1;
+    this.pinned = this.count;
+    this.#charged = this.count;
+    this.#linear = linear;
   }
 
   get #more(): Detail {
@@ -189,7 +207,7 @@ export class Pages {
       const pages = runs.pages[i]!;
       this.#place(index, hpa, pages);
       if (this.source.kind !== 'dmabuf') {
-        this.#owner.physical.pin(hpa, pages, 1);
+        this.owner.physical.pin(hpa, pages, 1);
         this.pinned += pages;
       }
       index += pages;
@@ -241,7 +259,7 @@ export class Pages {
       const end = this.#unheldEnd(index, last);
       while (index < end) {
         const count = this.run(index, end - 1);
-        this.#owner.physical.pin(this.hpaOf(index), count, -1);
+        this.owner.physical.pin(this.hpaOf(index), count, -1);
         this.pinned -= count;
         index += count;
       }
@@ -255,19 +273,19 @@ export class Pages {
 
   /** Accounts what was pinned since; ENOMEM over the limit (the caller then releases). */
   charge(): number {
-    const rc = this.#owner.accounting.charge(this.accountMode, this.pinned - this.#charged);
+    const rc = this.owner.accounting.charge(this.accountMode, this.pinned - this.#charged);
     if (rc === 0) this.#charged = this.pinned;
     return rc;
   }
 
   #uncharge(): void {
     if (this.#charged <= this.pinned) return;
-    this.#owner.accounting.uncharge(this.accountMode, this.#charged - this.pinned);
+    this.owner.accounting.uncharge(this.accountMode, this.#charged - this.pinned);
     this.#charged = this.pinned;
   }
 
   /** Bytes of page `index` as the CPU sees them, or undefined. Only for held pages. */
   bytes(index: number): Uint8Array | undefined {
-    return this.#owner.physical.page(this.hpaOf(index));
+    return this.owner.physical.page(this.hpaOf(index));
   }
 }

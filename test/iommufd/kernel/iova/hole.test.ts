@@ -4,13 +4,14 @@ import { Area } from '#iommufd/kernel/iova/area';
 import { AreaTree } from '#iommufd/kernel/iova/area-tree';
 import { type IovaRange, findHole, ulongMax } from '#iommufd/kernel/iova/hole';
 import type { IoPageTable } from '#iommufd/kernel/iova/io-pagetable';
+import { PackedAreas } from '#iommufd/kernel/iova/packed-areas';
 import type { Pages } from '#iommufd/kernel/iova/pages';
 
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: ulongMax }];
 const tree = (...ranges: [bigint, bigint][]): AreaTree => {
-  const out = new AreaTree();
-  for (const [first, last] of ranges)
-    out.insert(Area.of({} as IoPageTable, {} as Pages, first, 0n, last - first + 1n, 0));
+  const out = new AreaTree(new PackedAreas({} as IoPageTable));
+  const pages = { plain: () => undefined } as unknown as Pages;
+  for (const [first, last] of ranges) out.insert(Area.of({} as IoPageTable, pages, first, 0n, last - first + 1n, 0));
   return out;
 };
 
