@@ -4,11 +4,11 @@ import type { ReporterName } from './conformance.ts';
 import type { CaseResult } from './conformance-run.ts';
 import { stdout } from './output.ts';
 
-interface Reporter {
+export interface Reporter {
   result(result: CaseResult): void;
   end(): void;
 }
-type Print = (text: string) => void;
+export type Print = (text: string) => void;
 
 /** Failures shown in full to a person; the rest are counted. */
 const shownFailures = 20;
@@ -35,13 +35,14 @@ function pretty(print: Print): Reporter {
 }
 
 /** TAP 14: the plan may come last. */
-function tap(print: Print): Reporter {
+export function tap(print: Print): Reporter {
   let cases = 0;
   print('TAP version 14');
   return {
-    result: ({ name, difference }) => {
+    result: ({ name, difference, isSkipped }) => {
       cases++;
-      print(`${difference ? 'not ok' : 'ok'} ${cases} - ${name.replaceAll(/[\\#]/g, String.raw`\$&`)}`);
+      const directive = isSkipped ? ' # SKIP' : '';
+      print(`${difference ? 'not ok' : 'ok'} ${cases} - ${name.replaceAll(/[\\#]/g, String.raw`\$&`)}${directive}`);
       if (!difference) return;
       print(
         [
@@ -62,12 +63,18 @@ const xml = (text: string): string =>
     .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '?')
     .replaceAll(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
-function junit(print: Print): Reporter {
+export function junit(print: Print, suite = 'conformance'): Reporter {
   const rows: string[] = [];
   let failures = 0;
+  let skipped = 0;
   return {
-    result: ({ name, difference }) => {
-      const open = `    <testcase classname="conformance" name="${xml(name)}"`;
+    result: ({ name, difference, isSkipped }) => {
+      const open = `    <testcase classname="${xml(suite)}" name="${xml(name)}"`;
+      if (isSkipped) {
+        skipped++;
+        rows.push(`${open}><skipped/></testcase>`);
+        return;
+      }
       if (!difference) {
         rows.push(`${open}/>`);
         return;
@@ -80,8 +87,8 @@ function junit(print: Print): Reporter {
       print(
         [
           '<?xml version="1.0" encoding="UTF-8"?>',
-          `<testsuites tests="${rows.length}" failures="${failures}">`,
-          `  <testsuite name="conformance" tests="${rows.length}" failures="${failures}">`,
+          `<testsuites tests="${rows.length}" failures="${failures}" skipped="${skipped}">`,
+          `  <testsuite name="${xml(suite)}" tests="${rows.length}" failures="${failures}" skipped="${skipped}">`,
           ...rows,
           '  </testsuite>',
           '</testsuites>',

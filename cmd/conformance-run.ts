@@ -25,6 +25,8 @@ export interface CaseResult {
   /** Steps or calls compared. */
   readonly steps: number;
   readonly difference: Difference | undefined;
+  /** It was not run. */
+  readonly isSkipped?: boolean;
 }
 /** One file of recordings. */
 interface Recording {

@@ -1,7 +1,7 @@
 import { Argument, Option } from '@commander-js/extra-typings';
 import { newCommand } from './command.ts';
 
-const reporterNames = ['pretty', 'tap', 'junit', 'json'] as const;
+export const reporterNames = ['pretty', 'tap', 'junit', 'json'] as const;
 export type ReporterName = (typeof reporterNames)[number];
 
 export const conformanceCommand = () =>

@@ -10,6 +10,7 @@ import { explainCommand } from './explain.ts';
 import { imagesCommand } from './images.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
+import { testCommand } from './test.ts';
 import { traceCommand } from './trace.ts';
 import { version } from './version.ts';
 
@@ -27,6 +28,7 @@ export const program = () =>
     .addHelpText('after', () => `\n${exitCodeHelp()}`)
     .addCommand(demoCommand())
     .addCommand(runCommand())
+    .addCommand(testCommand())
     .addCommand(imagesCommand())
     .addCommand(configCommand())
     .addCommand(inspectCommand())

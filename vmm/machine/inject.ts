@@ -16,10 +16,10 @@ export type Undo = () => void;
 
 const ioctlNames: readonly string[] = [
   ...Object.keys(ioctls),
-  // The numbers of requests, _IO(';', 100 + n), among all the constants.
-  ...Object.entries(vfioUapi)
-    .filter(([, value]) => Number(value) >= 0x3b64 && Number(value) <= 0x3bff)
-    .map(([name]) => name),
+  'VFIO_DEVICE_BIND_IOMMUFD',
+  'VFIO_DEVICE_ATTACH_IOMMUFD_PT',
+  'VFIO_DEVICE_DETACH_IOMMUFD_PT',
+  'VFIO_DEVICE_RESET',
 ];
 const requestOf = (name: string): number =>
   (ioctls as Readonly<Record<string, { readonly request: number }>>)[name]?.request ??

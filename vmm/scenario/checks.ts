@@ -1,7 +1,7 @@
 /** What the step `check` compares, one after the other. */
 import { hex } from '#vmm/base/address';
 import { crc32 } from './crc32.ts';
-import { type ScenarioRun, StepFailure } from './run.ts';
+import { type ScenarioRun, StepFailure } from './under-way.ts';
 import type { StepOptions } from './schema.ts';
 
 type Check = (run: ScenarioRun, options: StepOptions<'check'>) => void;

@@ -3,7 +3,7 @@ import { hex } from '#vmm/base/address';
 import { injections, type InjectionKind } from '../machine/inject.ts';
 import { checks } from './checks.ts';
 import type { PlacedStep } from './parse.ts';
-import { type ScenarioRun, StepFailure } from './run.ts';
+import { type ScenarioRun, StepFailure } from './under-way.ts';
 import type { StepKind, StepOptions } from './schema.ts';
 
 type RunStep<K extends StepKind> = (run: ScenarioRun, options: StepOptions<K>, index: number) => void;
