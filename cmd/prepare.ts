@@ -19,8 +19,8 @@ function isSameFile(a: string, b: string): boolean {
   return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino;
 }
 
-/** Finds everything that is wrong with what the configuration names, before a file is written. */
-export function prepare(config: MachineConfig): Prepared {
+/** Finds everything that is wrong with what the configuration names, before a file is written; `perfetto` is one. */
+export function prepare(config: MachineConfig, perfetto?: string): Prepared {
   checkDisks(config.disks);
   const strangers = unknownGlobs(config.trace.events);
   if (strangers.length > 0)
@@ -31,12 +31,15 @@ export function prepare(config: MachineConfig): Prepared {
   const { file } = config.trace;
   const read = [config.kernel, config.initrd].filter((path) => path !== undefined);
   const inputs = [...config.disks.map((disk) => disk.path), ...read];
-  const spoiled = file === undefined ? undefined : inputs.find((path) => isSameFile(path, file));
-  if (spoiled !== undefined)
-    throw new CommandError(
-      'usage',
-      `trace.file: expected a file of its own, found ${JSON.stringify(file)}, which is ${spoiled}`,
-    );
+  const outputs = { 'trace.file': file, capture: config.capture, '--trace-perfetto': perfetto };
+  for (const [key, output] of Object.entries(outputs)) {
+    const spoiled = output === undefined ? undefined : inputs.find((path) => isSameFile(path, output));
+    if (spoiled !== undefined)
+      throw new CommandError(
+        'usage',
+        `${key}: expected a file of its own, found ${JSON.stringify(output)}, which is ${spoiled}`,
+      );
+  }
   const initrd = loadInitrd(config);
   return { config, image: loadGuest(config), ...(initrd ? { initrd } : {}) };
 }
