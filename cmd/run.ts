@@ -1,11 +1,22 @@
 import { newCommand } from './command.ts';
 import { LineBuffer } from './console.ts';
 import { escapeHelp } from './escape-keys.ts';
-import { exitCodes } from './exit.ts';
+import { CommandError, exitCodes } from './exit.ts';
+import type { GdbServer } from './gdb-server.ts';
 import { guestKeys } from './guests.ts';
 import { keyHelp, machineOptions, readMachine } from './options.ts';
 import { prepare } from './prepare.ts';
 import { printJson, stderr, stdout } from './output.ts';
+
+/** Loaded only where it is wanted. */
+async function openGdb(endpoint: string | undefined, isWaiting: boolean): Promise<GdbServer | undefined> {
+  if (endpoint === undefined) {
+    if (isWaiting) throw new CommandError('usage', '--wait: expected --gdb with it');
+    return undefined;
+  }
+  const { GdbServer, parseGdbEndpoint } = await import('./gdb-server.ts');
+  return GdbServer.open(parseGdbEndpoint(endpoint), isWaiting);
+}
 
 export function runCommand() {
   const command = newCommand('run')
@@ -20,11 +31,14 @@ export function runCommand() {
   return command
     .option('--json', 'print the result as one JSON document; the console goes to stderr')
     .option('-v, --verbose', 'show every event on stderr')
+    .option('--gdb <[host:]port>', 'listen for GDB (target remote :port)')
+    .option('--wait', 'with --gdb: do not start the guest before GDB says so')
     .action(async (guest, options) => {
       const prepared = prepare(readMachine(options, guest === undefined ? {} : guestKeys(guest)));
       const { runSession } = await import('./session.ts');
       const { reportEnd, resultData } = await import('./report.ts');
       const { ConsoleInput } = await import('./terminal.ts');
+      const gdb = await openGdb(options.gdb, options.wait === true);
       const console = options.json ? stderr : stdout;
       const buffer = new LineBuffer((bytes) => console.write(bytes));
       const session = await runSession(prepared, {
@@ -33,6 +47,7 @@ export function runCommand() {
         // The bundled guests read no console, and Ctrl-C shall end them.
         ...(prepared.config.kernel === undefined ? {} : { input: new ConsoleInput() }),
         verbose: options.verbose === true,
+        ...(gdb ? { gdb } : {}),
       });
       if (options.json) printJson(resultData(session));
       reportEnd(session);

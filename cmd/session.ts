@@ -14,6 +14,7 @@ import { ConsoleText } from './console.ts';
 import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
+import type { GdbServer } from './gdb-server.ts';
 import { KernelPanic } from './kernel-panic.ts';
 import { logEvents, openLog } from './logging.ts';
 import { Networks } from './networks.ts';
@@ -42,6 +43,8 @@ export interface Watch {
   readonly pause?: () => void;
   /** What is typed on the guest's console. */
   readonly input?: ConsoleInput;
+  /** A debugger that decides when the machine runs. */
+  readonly gdb?: GdbServer;
   /** Sees every event. */
   readonly sink?: TraceSink;
   /** Show every event on stderr. */
@@ -166,22 +169,24 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let stopped: Ending | undefined;
   let findings: readonly StaleFinding[] = [];
   let retired = 0;
-  const { input } = watch;
+  const { input, gdb } = watch;
   const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
   let pace = new Pace(start);
   /** Linux empties the receiver while it looks for the UART; what comes before it listens would be lost. */
   const feed = (): void => {
     if (!isLinux || machine.uart.isReceiving) input?.offer((bytes) => machine.uart.receive(bytes));
   };
+  gdb?.attach(machine);
   watch.started?.(machine);
   input?.open();
   try {
     for (;;) {
       feed();
-      result = machine.run({
+      const until = {
         instructions: Math.min(left, sliceInstructions),
         virtualNs: isPaced ? pacedSliceNs : sliceNs,
-      });
+      };
+      result = (gdb ? gdb.run(until) : machine.run(until)) ?? machine.run({ instructions: 0 });
       watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
@@ -191,15 +196,17 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       if (watch.isDone?.()) stopped = 'passed';
       if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
       await nextTurn();
+      if (gdb?.isStopped) await gdb.wait(longestWaitMs);
       const ahead = isPaced ? pace.ahead(machine.clock.now, performance.now()) : 0;
       if (ahead >= 1) await pause(Math.min(ahead, longestWaitMs), input);
-      if (interrupt.seen() || input?.isLeaving) stopped = 'interrupted';
+      if (interrupt.seen() || input?.isLeaving || gdb?.isKilled) stopped = 'interrupted';
       else if (left <= 0 || performance.now() >= deadline) stopped = 'timeout';
       if (stopped !== undefined) break;
       if (!isReboot) continue;
       machine.close();
       networks.close();
       machine = createMachine(config, host);
+      gdb?.attach(machine);
       watch.started?.(machine);
       retired = 0;
       pace = new Pace(performance.now());
@@ -210,6 +217,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
     findings = machine.staleTranslations();
     interrupt.end();
     input?.close();
+    gdb?.close();
     isOver = true;
     try {
       lines?.flush();
