@@ -3,7 +3,6 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32, decodeDiskHeader, expectedWriteback, makeDiskImage } from '#guest-images/disk-image';
-import { bdf } from '#vmm/base/address';
 import { summaryLines } from '#vmm/record/summary';
 import type { Layer } from '#vmm/record/narration';
 import type { StoryLine } from '#vmm/record/narrate';
@@ -14,6 +13,7 @@ import { fileError, readFile } from './files.ts';
 import { readMachine } from './options.ts';
 import { prepare } from './prepare.ts';
 import { printJson, stderr, stdout } from './output.ts';
+import { namesOf } from './perfetto-file.ts';
 import { reportEnd, resultData } from './report.ts';
 import { runSession } from './session.ts';
 
@@ -21,6 +21,7 @@ export interface DemoOptions {
   readonly disk?: string | undefined;
   readonly keep?: true | undefined;
   readonly trace?: string | undefined;
+  readonly tracePerfetto?: string | undefined;
   readonly seed?: string | undefined;
   readonly timeout?: string | undefined;
   readonly json?: true | undefined;
@@ -104,7 +105,7 @@ export async function demoDma(options: DemoOptions): Promise<number> {
       nics: [{}, {}],
       ...(options.trace === undefined ? {} : { trace: { file: options.trace } }),
     });
-    const prepared = prepare(config);
+    const prepared = prepare(config, options.tracePerfetto);
     if (!made) clearWriteback(disk.path);
     const story: StoryLine[] = [];
     const decoder = new TextDecoder();
@@ -121,13 +122,9 @@ export async function demoDma(options: DemoOptions): Promise<number> {
       sink: narrator.sink,
       started: (machine) => {
         narrator.stats = () => machine.stats();
-        const names = new Map<number, string>();
-        for (const { placed, hostRid } of machine.host.devices) {
-          names.set(hostRid, placed.id);
-          names.set(placed.slot << 3, placed.id);
-        }
-        narrator.nameOf = (rid) => names.get(rid) ?? bdf(rid);
+        narrator.nameOf = namesOf(machine);
       },
+      perfetto: options.tracePerfetto,
       verbose: options.verbose === true,
     });
     narrator.finish();

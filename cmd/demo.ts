@@ -14,6 +14,7 @@ export const demoCommand = () =>
     .option('--disk <path>', 'use this image, made by an earlier --keep, instead of a new one')
     .option('--keep', 'keep the new disk image and say where it is')
     .option('--trace <file>', 'write every event as JSON lines')
+    .option('--trace-perfetto <file>', 'write the run as a file that Perfetto opens (ui.perfetto.dev)')
     .option('--seed <n>', 'seed of the disk’s content and of everything random')
     .option('--timeout <time>', 'stop after this much wall time', '120s')
     .option('--json', 'the story, the checks and the numbers as one JSON document')

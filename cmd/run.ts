@@ -29,12 +29,16 @@ export function runCommand() {
     .addHelpText('after', () => `\n${keyHelp()}\n\nOn the console of a kernel:\n  ${escapeHelp().join('\n  ')}`);
   for (const option of machineOptions()) command.addOption(option);
   return command
+    .option('--trace-perfetto <file>', 'write the run as a file that Perfetto opens (ui.perfetto.dev)')
     .option('--json', 'print the result as one JSON document; the console goes to stderr')
     .option('-v, --verbose', 'show every event on stderr')
     .option('--gdb <[host:]port>', 'listen for GDB (target remote :port)')
     .option('--wait', 'with --gdb: do not start the guest before GDB says so')
     .action(async (guest, options) => {
-      const prepared = prepare(readMachine(options, guest === undefined ? {} : guestKeys(guest)));
+      const prepared = prepare(
+        readMachine(options, guest === undefined ? {} : guestKeys(guest)),
+        options.tracePerfetto,
+      );
       const { runSession } = await import('./session.ts');
       const { reportEnd, resultData } = await import('./report.ts');
       const { ConsoleInput } = await import('./terminal.ts');
@@ -46,6 +50,7 @@ export function runCommand() {
         pause: () => buffer.flush(),
         // The bundled guests read no console, and Ctrl-C shall end them.
         ...(prepared.config.kernel === undefined ? {} : { input: new ConsoleInput() }),
+        perfetto: options.tracePerfetto,
         verbose: options.verbose === true,
         ...(gdb ? { gdb } : {}),
       });

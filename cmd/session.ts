@@ -19,6 +19,7 @@ import { KernelPanic } from './kernel-panic.ts';
 import { logEvents, openLog } from './logging.ts';
 import { Networks } from './networks.ts';
 import { stderr } from './output.ts';
+import { PerfettoFile } from './perfetto-file.ts';
 import { Pace } from './pace.ts';
 import type { Prepared } from './prepare.ts';
 import { openDisk } from './storage.ts';
@@ -49,6 +50,8 @@ export interface Watch {
   readonly sink?: TraceSink;
   /** Show every event on stderr. */
   readonly verbose?: boolean;
+  /** Write the run for Perfetto. */
+  readonly perfetto?: string | undefined;
   /** Nobody listens to the trace, for measurements. */
   readonly unobserved?: boolean;
   /** What was wanted of the run is there: it ends at the next look. */
@@ -131,6 +134,8 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   const isConsole: (event: TraceEvent) => boolean = ({ fields }) => fields['region'] === 'uart';
   if (!watch.unobserved) listeners.push((event) => isConsole(event) || last.sink(event));
   if (lines) listeners.push(lines.sink);
+  const perfetto = watch.perfetto === undefined ? undefined : new PerfettoFile(watch.perfetto);
+  if (perfetto) listeners.push(perfetto.sink);
   if (watch.verbose) listeners.push((event) => stderr.line(stderr.colors.dim(textLine(event))));
   if (watch.sink) listeners.push(watch.sink);
   else if (!watch.unobserved) listeners.push(logEvents(openLog(config['log-level'])));
@@ -161,6 +166,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   const start = performance.now();
   let machine = createMachine(config, host);
   if (file !== undefined) openTrace(file);
+  perfetto?.started(machine);
   const interrupt = onInterrupt();
   const deadline = config.timeout === undefined ? Infinity : start + config.timeout * 1000;
   /** Instructions left, over all boots. */
@@ -222,6 +228,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
     try {
       lines?.flush();
     } finally {
+      perfetto?.close();
       traceFile?.close();
       captureFile?.close();
       networks.close();
