@@ -1,5 +1,5 @@
 import { hiHalf, loHalf, wide } from '#vmm/base/address';
-import { Area } from './area.ts';
+import type { Area } from './area.ts';
 import { type PackedAreas, packedWords } from './packed-areas.ts';
 
 const fanout = 64;

@@ -25,19 +25,20 @@ const itemShift = (level: number): number => granuleShift + tableShift * level;
  */
 export class MockTable {
   readonly #root = new Table();
-  readonly #sizes: bigint;
+  /** By log2 of the size, as a number: pages of it exist. */
+  readonly #hasSize: readonly boolean[];
 
   constructor(sizes: bigint) {
-    this.#sizes = sizes;
+    this.#hasSize = Array.from({ length: 64 }, (_, shift) => ((sizes >> BigInt(shift)) & 1n) !== 0n);
   }
 
   /** Largest page that both addresses and the rest of the run allow. */
   #pageShift(iova: number, hpa: number, bytes: number): number {
     let shift = granuleShift;
-    for (let next = shift; next < 37; next++) {
-      const size = 2 ** next;
+    let size = 2 ** granuleShift;
+    for (let next = shift; next < 37; next++, size *= 2) {
       if (size > bytes || iova % size !== 0 || hpa % size !== 0) break;
-      if ((this.#sizes >> BigInt(next)) & 1n) shift = next;
+      if (this.#hasSize[next]) shift = next;
     }
     return shift;
   }
