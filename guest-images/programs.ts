@@ -75,6 +75,12 @@ export const programs = [
       'Process directories keep processes apart, translation caches obey invalidations, and a page request ends in a page and a retry.',
   },
   {
+    name: 'sva-vpri',
+    title: 'Page faults of a device, mended by the guest',
+    proves:
+      'Processes in U-mode give the exerciser plain pointers to memory that is not there; every page request is answered, under memory pressure, overflow and a kill, and nothing leaks.',
+  },
+  {
     name: 'bench-int',
     title: 'Benchmark: integer instructions',
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',

@@ -44,6 +44,8 @@ u64 page_take(void) {
 
 void page_give(u64 page) { stack[singles++] = (u32)(page / PAGE_BYTES); }
 
+u32 pages_left(void) { return singles; }
+
 u64 pages_take_together(u64 count) {
   REQUIRE(together + count * PAGE_BYTES <= together_end, "no run of %lu memory pages left; give the machine more memory",
           count);

@@ -18,6 +18,8 @@ struct process_directory {
 #define TRANSLATE_PRI 4ul  // DC.tc.EN_PRI
 /// DC.tc.PRPR: responses carry the PASID of the request.
 #define TRANSLATE_PRPR 64ul
+/// DC.tc.DPE: requests without a PASID are those of process 0.
+#define TRANSLATE_DPE 512ul
 
 /// True when the IOMMU has this mode.
 bool process_mode_offered(u32 mode);
