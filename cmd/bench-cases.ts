@@ -1,4 +1,4 @@
-/** `iommulab bench`: how fast this machine is, here and now. Wall time, best of a few. */
+/** `iommulab bench`: how fast this machine is, here and now. Wall time, the median of several runs. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,9 +7,11 @@ import { Kernel } from '#iommufd/kernel/kernel';
 import { invariant } from '#vmm/base/invariant';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
+import { deviceRate, frameRate, processRate } from './bench-devices.ts';
 import { traceRates } from './bench-trace.ts';
-import { translationRate } from './bench-translation.ts';
+import { lookupRate, pasidRate, translationRate, walkRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
+import { median } from './median.ts';
 import { readMachine } from './options.ts';
 import { printJson, stderr, stdout, table } from './output.ts';
 import { prepare } from './prepare.ts';
@@ -28,21 +30,21 @@ interface Case {
 
 const diskBytes = 64 << 20;
 
-/** Runs a benchmark guest; each `bench: event=end` line with the wall time since its begin. */
-async function runGuest(
-  image: string,
-  append: string,
-  disk: boolean,
-): Promise<readonly (readonly [ReadonlyMap<string, string>, number])[]> {
+/** What a benchmark guest told at the end of a measurement, and the seconds since its beginning: of the wall, of the CPU. */
+type Ended = readonly [fields: ReadonlyMap<string, string>, wall: number, cpu: number];
+
+/** Runs a benchmark guest; one entry for each `bench: event=end` line. */
+async function runGuest(image: string, append: string, disk: boolean): Promise<readonly Ended[]> {
   const folder = mkdtempSync(join(tmpdir(), 'iommulab-bench-'));
   try {
     const path = join(folder, 'disk.img');
     if (disk) writeFileSync(path, new Uint8Array(diskBytes));
     const config = readMachine({ timeout: ['300s'] }, { image, append, ...(disk ? { disks: [{ path }] } : {}) });
-    const ended: (readonly [ReadonlyMap<string, string>, number])[] = [];
+    const ended: Ended[] = [];
     const decoder = new TextDecoder();
     let line = '';
     let begin = 0;
+    let cpu = process.cpuUsage();
     const session = await runSession(prepare(config), {
       unobserved: true,
       console: (bytes) => {
@@ -50,8 +52,13 @@ async function runGuest(
         line = lines.pop()!;
         for (const text of lines.filter((one) => one.startsWith('bench: '))) {
           const fields = new Map([...text.matchAll(/(\w+)=(\S+)/g)].map((match) => [match[1]!, match[2]!] as const));
-          if (fields.get('event') === 'begin') begin = performance.now();
-          else ended.push([fields, (performance.now() - begin) / 1000]);
+          if (fields.get('event') === 'begin') {
+            begin = performance.now();
+            cpu = process.cpuUsage();
+          } else {
+            const { user, system } = process.cpuUsage(cpu);
+            ended.push([fields, (performance.now() - begin) / 1000, (user + system) / 1e6]);
+          }
         }
       },
     });
@@ -63,15 +70,44 @@ async function runGuest(
   }
 }
 
-/** Seconds a call takes, best of five rounds. */
+const medianOf = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+/**
+ * Reads of one block size through the IOMMU and past it: medians of runs after one that warms up. What the IOMMU costs is
+ * the median of the pairs, in CPU time, which others on the machine disturb least.
+ */
+async function nvmePairs(block: string, depth: number, mib: number): Promise<Measured[]> {
+  const name = `nvme: ${block} depth ${depth}`;
+  const run = async (): Promise<readonly Ended[]> =>
+    runGuest('bench-nvme', `block=${block} depth=${depth} mib=${mib}`, true);
+  await run();
+  const pairs: (readonly Ended[])[] = [];
+  for (let i = 0; i < 3; i++) pairs.push(await run());
+  const rates = [0, 1].flatMap((which) => {
+    const median = (unit: string, rate: (ended: Ended) => number): Measured => ({
+      name: `${name} ${pairs[0]![which]![0].get('mode')}`,
+      value: medianOf(pairs.map((pair) => rate(pair[which]!))),
+      unit,
+    });
+    return [
+      median('MB/s', ([fields, wall]) => Number(fields.get('bytes')) / wall / 1e6),
+      median('IOPS', ([fields, wall]) => Number(fields.get('commands')) / wall),
+      median('IOPS of CPU time', ([fields, , cpu]) => Number(fields.get('commands')) / cpu),
+    ];
+  });
+  const costs = pairs.map(([through, past]) => (through![2] / past![2] - 1) * 100);
+  return [...rates, { name: `${name}: cost of the IOMMU`, value: medianOf(costs), unit: '%' }];
+}
+
+/** Seconds a call takes, the median of five rounds after one to warm up. */
 function secondsEach(rounds: number, call: (index: number) => void): number {
-  let best = Infinity;
-  for (let round = 0; round < 5; round++) {
+  const seconds: number[] = [];
+  for (let round = 0; round < 6; round++) {
     const start = performance.now();
     for (let i = 0; i < rounds; i++) call(i);
-    best = Math.min(best, (performance.now() - start) / 1000 / rounds);
+    if (round > 0) seconds.push((performance.now() - start) / 1000 / rounds);
   }
-  return best;
+  return median(seconds);
 }
 
 /** An iommufd of its own, and a typed way to call it. */
@@ -144,26 +180,65 @@ const translations: readonly (readonly [string, number, boolean, boolean])[] = [
   ['miss, nested',        65_536, true,  true],
 ];
 
+/** How often a guest is run for a measurement. */
+const guestRuns = 3;
+
+/** The medians of several runs of the same measurements. */
+async function medians(run: () => Promise<Measured[]>): Promise<Measured[]> {
+  const runs: Measured[][] = [];
+  for (let i = 0; i < guestRuns; i++) runs.push(await run());
+  return runs[0]!.map((one, i) => ({ ...one, value: median(runs.map((each) => each[i]!.value)) }));
+}
+
 const cases: readonly Case[] = [
   {
     name: 'hart: integer loop',
-    run: async () =>
-      (await runGuest('bench-int', 'millions=400', false)).map(([fields, seconds]) => ({
-        name: 'hart: integer loop',
-        value: Number(fields.get('instructions')) / seconds / 1e6,
-        unit: 'MIPS',
-      })),
+    run: () =>
+      medians(async () =>
+        (await runGuest('bench-int', 'millions=400', false)).map(([fields, seconds]) => ({
+          name: 'hart: integer loop',
+          value: Number(fields.get('instructions')) / seconds / 1e6,
+          unit: 'MIPS',
+        })),
+      ),
   },
   {
     name: 'nvme: read',
-    run: async () =>
-      (await runGuest('bench-nvme', 'mib=32', true)).flatMap(([fields, seconds]) => {
-        const name = `nvme: read ${Number(fields.get('block')) / 1024}K depth ${fields.get('depth')} ${fields.get('mode')}`;
-        return [
-          { name, value: Number(fields.get('bytes')) / seconds / 1e6, unit: 'MB/s' },
-          { name, value: Number(fields.get('commands')) / seconds, unit: 'IOPS' },
-        ];
-      }),
+    run: () =>
+      medians(async () =>
+        (await runGuest('bench-nvme', 'mib=32', true)).flatMap(([fields, seconds]) => {
+          const name = `nvme: read ${Number(fields.get('block')) / 1024}K depth ${fields.get('depth')} ${fields.get('mode')}`;
+          return [
+            { name, value: Number(fields.get('bytes')) / seconds / 1e6, unit: 'MB/s' },
+            { name, value: Number(fields.get('commands')) / seconds, unit: 'IOPS' },
+          ];
+        }),
+      ),
+  },
+  ...(
+    [
+      ['4K', 1024],
+      ['128K', 2048],
+    ] as const
+  ).map(([block, mib]) => ({ name: `nvme: ${block} depth 32`, run: () => nvmePairs(block, 32, mib) })),
+  {
+    name: 'nic: frames between two guests',
+    run: () => [
+      { name: 'nic: frames of 1514 B between two guests', value: frameRate(1514, 100_000), unit: 'frames/s' },
+    ],
+  },
+  ...[1, 16, 256].map((devices) => {
+    const name = `dma: reads, ${devices} ${devices === 1 ? 'device' : 'devices'}`;
+    return { name, run: () => [{ name, value: deviceRate(devices), unit: '/s' }] };
+  }),
+  ...[1, 64, 1024, 65_536].map((processes) => {
+    const name = `dma: reads, ${formatCount(processes)} ${processes === 1 ? 'PASID' : 'PASIDs'}`;
+    return { name, run: () => [{ name, value: processRate(processes), unit: '/s' }] };
+  }),
+  { name: 'iommu: IOTLB look-up', run: () => [{ name: 'iommu: IOTLB look-up', value: lookupRate(), unit: '/s' }] },
+  {
+    name: 'iommu: nested walk',
+    run: () => [{ name: 'iommu: nested walk, 4 096 pages', value: walkRate(4096), unit: '/s' }],
   },
   ...translations.map(([what, pages, first, second]) => {
     const name = `iommu: ${what}, ${formatCount(pages)} ${pages === 1 ? 'page' : 'pages'}`;
@@ -178,6 +253,10 @@ const cases: readonly Case[] = [
         unit: '/s',
       })),
   },
+  ...[256, 65_536].map((live) => {
+    const name = `iommu: IOTLB hit, 256 of ${formatCount(live)} PASIDs`;
+    return { name, run: () => [{ name, value: pasidRate(live), unit: '/s' }] };
+  }),
   { name: 'ioctl: DESTROY and IOAS_ALLOC', run: ioctlCosts },
   ...[0, 1000, 100_000].map((size) => ({ name: `ioctl: IOAS_MAP among ${size}`, run: () => mapCost(size) })),
 ];

@@ -55,7 +55,7 @@ export class ScatterList {
 /** Longest structure that is copied byte by byte. */
 const smallCopyBytes = 128;
 /** Views of memory that are kept because commands use the same buffers again and again. */
-const keptViews = 2048;
+const keptViews = 8192;
 
 /** The controller's DMA: small structures by value, data straight between the backend and the segments of host memory. */
 export class Dma {

@@ -27,7 +27,11 @@ const failed = (what: string, path: string, error: unknown): StorageError => {
   return new StorageError(kinds[code] ?? 'io', `${what} ${path}: ${code}`);
 };
 
-const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, part) => sum + part.length, 0);
+const lengthOf = (parts: readonly Uint8Array[]): number => {
+  let sum = 0;
+  for (const part of parts) sum += part.length;
+  return sum;
+};
 
 const chunkBytes = 1 << 20;
 /** Starting a program costs as much as writing this much. */

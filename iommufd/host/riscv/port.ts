@@ -22,7 +22,10 @@ class Remembered {
   process = 0;
   roots: WalkRoots | undefined;
 }
-const remembered = 64;
+/** PASIDs a port remembers, by their low bits; as many as the IOTLB has entries, since no more can have hits. */
+const remembered = 4096;
+/** In the place of one that was never needed. */
+const nothingRemembered = new Remembered();
 const levelsOf = (mode: number): number => (mode === 0 ? 0 : mode - 5);
 
 /** One device's way to memory through the IOMMU: pages are looked up, walked where needed, and neighbours merged. */
@@ -35,7 +38,7 @@ export class RiscvPort implements DmaPort {
   /** Where RAM that DMA may reach begins and ends. */
   readonly #first: number;
   readonly #end: number;
-  readonly #spaces = Array.from({ length: remembered }, () => new Remembered());
+  readonly #spaces = Array.from({ length: remembered }, () => nothingRemembered);
   /** DMA of this device so far. */
   readonly counters = { reads: 0, writes: 0, messages: 0, bytesRead: 0, bytesWritten: 0, faults: 0 };
   // Answer of #miss.
@@ -203,13 +206,14 @@ export class RiscvPort implements DmaPort {
 
   /** Where a PASID's requests are translated, from memory while nothing changed; stale (epoch -1) where they fault. */
   #space(pasid: number): Remembered {
-    const space = this.#spaces[pasid & (remembered - 1)]!;
+    let space = this.#spaces[pasid & (remembered - 1)]!;
     const { check } = this.#iommu;
     check?.deviceUsed(this.rid);
     if (space.epoch === this.#iommu.epoch && space.pasid === pasid) {
       check?.contextsServed(this.rid, pasid);
       return space;
     }
+    if (space === nothingRemembered) this.#spaces[pasid & (remembered - 1)] = space = new Remembered();
     space.epoch = -1;
     space.pasid = pasid;
     const request = this.#request(0, 0, pasid, right.read);
