@@ -122,6 +122,10 @@ export const machineSchema = v.object({
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
   exercisers: v.optional(doc('a function that does the DMA it is told', v.array(exerciser)), []),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
+  htif: v.optional(
+    doc('let a test program end the run and write through its symbols tohost and fromhost, as riscv-tests do', flag()),
+    false,
+  ),
   realtime: v.optional(
     doc('keep virtual time from running ahead of the wall clock (always so for Linux on a terminal)', flag()),
     false,

@@ -6,7 +6,8 @@ import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { Finisher } from '#devices/finisher/finisher';
 import { Uart } from '#devices/uart/uart';
-import type { ProgramImage } from '../boot/elf.ts';
+import type { ProgramImage, RamRange } from '../boot/elf.ts';
+import { findSymbols } from '../boot/elf-symbols.ts';
 import { commandLineProblems, parseGuestProgram } from '../boot/guest-program.ts';
 import { AddressConflict, Bus } from '../bus/bus.ts';
 import { PciHost } from '../bus/pci/host.ts';
@@ -24,6 +25,7 @@ import { buildDevices, type PlacedFunction } from './devices.ts';
 import { type DmaOptions, type DmaReport, dmaOf } from './dma.ts';
 import { type EventFields, matchesEvent } from './events.ts';
 import { GuestMemory } from './guest-memory.ts';
+import { answerHtif, type HtifPorts } from './htif.ts';
 import { buildHost, type HostSide } from './host-side.ts';
 import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
@@ -91,6 +93,10 @@ interface Ending {
   readonly code?: number;
 }
 
+type HtifSymbols = ReturnType<typeof findSymbols<'tohost' | 'fromhost'>>;
+const isInRam = (address: bigint, ram: RamRange): boolean =>
+  address >= BigInt(ram.base) && address + 8n <= BigInt(ram.base + ram.bytes);
+
 /** Pool of the host kernel: second-stage tables, directories, queues. */
 const poolBytes = 16 << 20;
 
@@ -128,16 +134,19 @@ export class Machine {
     const ram = { base: layout.ram.base, bytes: config.memory };
     const parsed = parseGuestProgram(host.image, ram);
     const problems = [...(parsed.isOk ? [] : parsed.problems), ...commandLineProblems(host.image, config.append ?? '')];
+    const htif = config.htif && parsed.isOk ? findSymbols(host.image, ['tohost', 'fromhost']) : undefined;
+    if (htif && (htif.tohost === undefined || !isInRam(htif.tohost, ram)))
+      problems.push('htif: expected a symbol tohost in RAM, found none');
     if (!parsed.isOk || problems.length > 0) throw new MachineError(problems);
     try {
-      return new Machine(config, host, parsed.image);
+      return new Machine(config, host, parsed.image, htif);
     } catch (error) {
       if (error instanceof AddressConflict) throw new MachineError([error.message]);
       throw error;
     }
   }
 
-  private constructor(config: MachineConfig, host: MachineHost, image: ProgramImage) {
+  private constructor(config: MachineConfig, host: MachineHost, image: ProgramImage, htif?: HtifSymbols) {
     this.config = config;
     const { bus, clock, trace } = this;
     for (const sink of host.listeners ?? []) trace.listen(sink);
@@ -174,6 +183,17 @@ export class Machine {
       write: (bytes) => this.#console(host, bytes),
       end: (ending) => this.#end(ending),
     });
+    const htifPorts: HtifPorts | undefined =
+      htif?.tohost === undefined
+        ? undefined
+        : {
+            memory: this.guestMemory,
+            tohost: htif.tohost,
+            fromhost: htif.fromhost,
+            write: (bytes) => this.#console(host, bytes),
+            end: (ending) => this.#end(ending),
+          };
+    const onWatchedStore = htifPorts && (() => answerHtif(htifPorts));
     const isChecked = config.checks.includes('stale-translations');
     const nsPerInstruction = Math.max(1, Math.round(1000 / config.cpu.mips));
     this.harts = files.map(
@@ -186,6 +206,7 @@ export class Machine {
           nsPerInstruction,
           imsic: file,
           sbi: handler,
+          ...(onWatchedStore ? { onWatchedStore } : {}),
           onStore: (physical, pc) => {
             if (isChecked) reportStore(this.host.silicon.check!, this.memory, id, physical, pc);
             this.onStore?.(id, physical);
@@ -254,6 +275,7 @@ export class Machine {
       hart: this.harts[0]!,
       hasIommu: viommu !== undefined,
     });
+    if (htifPorts) for (const hart of this.harts) hart.watchStore(Number(htifPorts.tohost));
   }
 
   /** The bus as harts see it: whatever a store made due earlier than planned ends the slice. */

@@ -116,6 +116,7 @@ export class Hart {
       'the state of a hart outgrew its room',
     );
     this.#wasm = this.#build();
+    this.#set(this.#state.watchPage, -1);
     this.reset(0, 0, 0);
   }
 
@@ -250,11 +251,13 @@ export class Hart {
     else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
   }
 
-  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time and what a debugger asked for stay. */
+  /** Power-on state: at `pc`, with a0 and a1 set. Virtual time, the watched page and what a debugger asked for stay. */
   reset(pc: number | bigint, a0: number | bigint, a1: number | bigint): void {
     const state = this.#state;
     const { hart } = this.#place;
-    const kept = [state.timeBase, state.catchesBreakpoints].map((cell) => [cell, this.#get(cell)] as const);
+    const kept = [state.timeBase, state.catchesBreakpoints, state.watchPage].map(
+      (cell) => [cell, this.#get(cell)] as const,
+    );
     this.#group.memory.bytes.fill(0, hart, hart + this.#group.layout.dataTlb);
     this.#group.memory.bytes.fill(0xff, hart + this.#group.layout.dataTlb, hart + this.#group.layout.hartStride);
     const supervisor = this.#options.entryMode === 's';
@@ -269,7 +272,6 @@ export class Hart {
     this.#set(state.menvcfg, supervisor ? 1n << 63n : 0n);
     this.#set(state.stimecmp, -1n);
     this.#set(state.superFirst, (1n << 63n) - 1n);
-    this.#set(state.watchPage, -1);
     this.#set(state.trapRetired, -1n);
     this.pc = BigInt(pc);
     this.setX(10, a0);
