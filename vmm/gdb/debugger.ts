@@ -19,6 +19,8 @@ const errors = { invalid: 'E16', fault: 'E0e' } as const;
 
 /** While a breakpoint waits for its address to be mapped, how far to run between two tries. */
 const pendingSlice = 1000;
+/** How long a new value of satp is worth single steps. */
+const watchedInstructions = 5000;
 /** Turns in which the hart that is to step may do nothing, because it waits for an interrupt. */
 const stepTurns = 100_000;
 
@@ -48,6 +50,8 @@ export class Debugger {
   #selected = 0;
   #stepping = 0;
   #isPhysical = false;
+  /** What hart 0 was last seen to translate with, and since which instruction. */
+  #satp = { value: 0n, since: 0 };
   #lastStop = `T0${sigtrap}thread:1;`;
 
   /** `isWaiting`: the guest does not start before GDB says so. */
@@ -113,18 +117,25 @@ export class Debugger {
   #continue(until: Until): RunResult {
     if (!this.#breakpoints.arePending) return this.#machine.run(until);
     this.#breakpoints.insertPending();
-    // Before translation is on, its being switched on must not be missed: what is wanted may come soon behind it.
-    const isBare = this.#machine.harts.every((hart) => hart.csr('satp') === 0n);
-    for (let left = until.instructions ?? pendingSlice; left > 0;) {
-      const slice = isBare ? 1 : pendingSlice;
-      const result = this.#machine.run({ ...until, instructions: Math.min(slice, left) });
-      if (result.outcome !== 'limit') return result;
+    let left = until.instructions ?? pendingSlice;
+    for (;;) {
+      const slice = Math.min(left, this.#isMappingSoon() ? 1 : pendingSlice);
+      const result = this.#machine.run({ ...until, instructions: slice });
       left -= slice;
-      if (isBare && this.#machine.harts[0]!.csr('satp') === 0n) continue;
       this.#breakpoints.insertPending();
-      return result;
+      if (result.outcome !== 'limit' || left <= 0 || !this.#breakpoints.arePending) return result;
     }
-    return this.#machine.run({ instructions: 0 });
+  }
+
+  /**
+   * Before translation is on, and for a while behind a change of tables, the address that a breakpoint waits for may
+   * be mapped any moment and used at once: then no instruction may pass unseen.
+   */
+  #isMappingSoon(): boolean {
+    const { instructions } = this.#machine;
+    const satp = this.#machine.harts[0]!.csr('satp') ?? 0n;
+    if (satp !== this.#satp.value) this.#satp = { value: satp, since: instructions };
+    return satp === 0n || instructions - this.#satp.since < watchedInstructions;
   }
 
   #step(): RunResult | undefined {
