@@ -1,23 +1,62 @@
 /** What one translation costs in the host IOMMU: found in the IOTLB, or walked, against the number of pages in use. */
 import { encodeCapabilities } from '#iommufd/arch/riscv/front-end';
 import { ddtpMode, offsets } from '#iommufd/arch/riscv/registers';
-import { encodeDeviceContext, iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
+import {
+  encodeDeviceContext,
+  encodeDirectoryEntry,
+  encodeProcessContext,
+  iohgatpMode,
+  iosatpMode,
+  pdtpMode,
+} from '#iommufd/arch/riscv/tables';
+import { Iotlb, processTag, spaceTag } from '#iommufd/host/iotlb';
+import type { WalkRoots } from '#iommufd/host/riscv/fast-walk';
 import { RiscvIommu } from '#iommufd/host/riscv/iommu';
+import { rootsOf } from '#iommufd/host/riscv/port';
+import { needOf } from '#iommufd/host/riscv/translation';
 import { sv39, sv39x4 } from '#iommufd/pagetable/formats/riscv';
 import { PageTable } from '#iommufd/pagetable/map';
+import { median } from './median.ts';
 import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { HostMemory } from '#vmm/base/memory';
 import type { DmaPort } from '#vmm/base/ports';
 
-const capabilities = encodeCapabilities({ version: 0x10, Sv39: 1, Sv39x4: 1, PAS: 46 });
+const capabilities = encodeCapabilities({ version: 0x10, Sv39: 1, Sv39x4: 1, PAS: 46, PD17: 1 });
 const deviceId = 8;
 const rights = 3;
 /** The pages that translations lead to; many IOVAs share one. */
 const targetPages = 4096;
 
+interface Stages {
+  readonly first: boolean;
+  readonly second: boolean;
+  /** Processes, 0 to 65 535 in number, that all have the first stage; without, requests have no PASID. */
+  readonly pasids?: number;
+}
+
+/** A process directory of two levels with `count` processes that share a first stage; its root. */
+function fillProcesses(memory: HostMemory, count: number, first: PageTable): number {
+  const root = memory.allocatePages();
+  invariant(root !== undefined, 'no page for the process directory');
+  let leaf = 0;
+  for (let pasid = 0; pasid < count; pasid++) {
+    if (pasid % 256 === 0) {
+      leaf = memory.allocatePages() ?? 0;
+      memory.view.setBigUint64(root + (pasid / 256) * 8, encodeDirectoryEntry(BigInt(leaf / pageBytes)), true);
+    }
+    encodeProcessContext({
+      ta: { V: 1n, PSCID: BigInt(pasid) },
+      fsc: { MODE: BigInt(iosatpMode.Sv39), PPN: BigInt(first.root / pageBytes) },
+    }).forEach((word, i) => memory.view.setBigUint64(leaf + (pasid % 256) * 16 + i * 8, word, true));
+  }
+  return root;
+}
+
 /** A device behind one or two stages that map `pages` pages at IOVA 0, 4 KiB each. */
-function openPort(pages: number, stages: { readonly first: boolean; readonly second: boolean }): DmaPort {
+const openPort = (pages: number, stages: Stages): DmaPort => openDevice(pages, stages).iommu.port(deviceId);
+
+function openDevice(pages: number, stages: Stages): { readonly iommu: RiscvIommu; readonly roots: () => WalkRoots } {
   const memory = new HostMemory({ engineBytes: 0, poolBytes: 64 << 20, guestBytes: targetPages * pageBytes });
   const iommu = new RiscvIommu({ capabilities, host: memory });
   const table = (format: ReturnType<typeof sv39>): PageTable => {
@@ -38,39 +77,101 @@ function openPort(pages: number, stages: { readonly first: boolean; readonly sec
   if (second && first)
     for (let page = 0; page < memory.end / pageBytes; page++) second.map(page, page * pageBytes, 1, rights);
   else if (second) mapScattered(second);
+  const processes = stages.pasids && first ? fillProcesses(memory, stages.pasids, first) : undefined;
   const directory = memory.allocatePages();
   invariant(directory !== undefined, 'no page for the device directory');
   encodeDeviceContext(
     {
-      tc: { V: 1n },
+      tc: { V: 1n, PDTV: processes === undefined ? 0n : 1n },
       iohgatp: second
         ? { MODE: BigInt(iohgatpMode.Sv39x4), GSCID: 1n, PPN: BigInt(second.root / pageBytes) }
         : { MODE: BigInt(iohgatpMode.Bare), GSCID: 0n, PPN: 0n },
       ta: { PSCID: 1n },
-      fsc: first
-        ? { MODE: BigInt(iosatpMode.Sv39), PPN: BigInt(first.root / pageBytes) }
-        : { MODE: BigInt(iosatpMode.Bare), PPN: 0n },
+      fsc: processes
+        ? { MODE: BigInt(pdtpMode.PD17), PPN: BigInt(processes / pageBytes) }
+        : first
+          ? { MODE: BigInt(iosatpMode.Sv39), PPN: BigInt(first.root / pageBytes) }
+          : { MODE: BigInt(iosatpMode.Bare), PPN: 0n },
     },
     false,
   ).forEach((word, i) => memory.view.setBigUint64(directory + deviceId * 32 + i * 8, word, true));
   iommu.registers.write(offsets.ddtp, 8, (BigInt(directory / pageBytes) << 10n) | BigInt(ddtpMode['1LVL']));
-  return iommu.port(deviceId);
+  const request = { deviceId, processIdValid: false, processId: 0, supervisor: false, execute: false, write: false, type: 'untranslated', noWrite: false, iova: 0n } as const; // prettier-ignore
+  const space = stages.pasids ? undefined : iommu.translator.enter(request, needOf(request));
+  const roots = space && !('ok' in space) ? rootsOf(space) : undefined;
+  return { iommu, roots: () => roots! };
+}
+
+const rounds = 9;
+
+/**
+ * Calls a second of CPU time: the median of several rounds of `count` calls each, behind one to warm up. Neither makes a
+ * thread of its own work nor allocates, so on an idle machine that is wall time, and on a busy one still true.
+ */
+function rate(count: number, access: (i: number) => void): number {
+  const seconds: number[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    const start = process.cpuUsage();
+    for (let i = 0; i < count; i++) access(i);
+    const { user, system } = process.cpuUsage(start);
+    if (round > 0) seconds.push((user + system) / 1e6 / count);
+  }
+  return 1 / median(seconds);
 }
 
 /** Translations a second of single-page reads that go round `pages` pages. */
-export function translationRate(pages: number, stages: { readonly first: boolean; readonly second: boolean }): number {
+export function translationRate(pages: number, stages: Stages): number {
   const port = openPort(pages, stages);
-  const round = Math.max(pages, 50_000);
-  let best = Infinity;
-  for (let attempt = 0; attempt < 5; attempt++) {
-    const start = performance.now();
-    for (let i = 0, page = 0; i < round; i++) {
-      const iova = page * pageBytes;
-      const result = port.read(0, iova, 64);
-      invariant(result.count === 1 && result.faults.length === 0, `IOVA ${iova} is not mapped`);
-      if (++page === pages) page = 0;
-    }
-    best = Math.min(best, (performance.now() - start) / 1000 / round);
-  }
-  return 1 / best;
+  let page = 0;
+  return rate(Math.max(pages, 50_000), () => {
+    const iova = page * pageBytes;
+    const result = port.read(0, iova, 64);
+    invariant(result.count === 1 && result.faults.length === 0, `IOVA ${iova} is not mapped`);
+    if (++page === pages) page = 0;
+  });
+}
+
+/** PASIDs that take turns while the others are live. */
+const busyPasids = 256;
+
+/** Translations a second of `busyPasids` processes with a page each, while `live` processes have been at work. */
+export function pasidRate(live: number): number {
+  const port = openPort(16, { first: true, second: true, pasids: live });
+  const read = (pasid: number): void => {
+    const result = port.read(0, (pasid % 16) * pageBytes, 64, pasid);
+    invariant(result.count === 1 && result.faults.length === 0, `PASID ${pasid} reaches nothing`);
+  };
+  for (let pasid = 0; pasid < live; pasid++) read(pasid);
+  let pasid = 0;
+  return rate(200_000, () => {
+    read(pasid);
+    if (++pasid === busyPasids) pasid = 0;
+  });
+}
+
+/** Look-ups a second in the IOTLB itself: 1000 pages of one process, address included. */
+export function lookupRate(): number {
+  const iotlb = new Iotlb();
+  const [space, process] = [spaceTag(1, false, false), processTag(5)];
+  for (let page = 0; page < 1000; page++)
+    iotlb.insert(space, process, 0, page * pageBytes, 12, page, page, rights, false);
+  let page = 0;
+  let sum = 0;
+  const result = rate(500_000, () => {
+    const at = iotlb.lookup(space, process, 0, page * pageBytes);
+    if (at >= 0) sum += iotlb.address(at, page * pageBytes);
+    if (++page === 1000) page = 0;
+  });
+  invariant(sum > 0, 'nothing was found');
+  return result;
+}
+
+/** Two-stage walks a second, without what is around them. */
+export function walkRate(pages: number): number {
+  const { iommu, roots } = openDevice(pages, { first: true, second: true });
+  let page = 0;
+  return rate(200_000, () => {
+    invariant(iommu.fast!.walk(roots(), 0, page * pageBytes, false), 'the walk is no common case');
+    if (++page === pages) page = 0;
+  });
 }

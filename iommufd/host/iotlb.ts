@@ -31,6 +31,8 @@ export const spaceTag = (gscid: number, supervisor: boolean, sum: boolean): numb
   (gscid >= 0 ? gscid | (1 << 16) : 0) | (supervisor ? 1 << 17 : 0) | (sum ? 1 << 18 : 0);
 export const processTag = (pscid: number): number => (pscid >= 0 ? pscid | (1 << 20) : 0);
 const vmMask = (1 << 17) - 1;
+/** Ranges of so many pages are probed page by page; larger ones are searched for. */
+const mostProbes = 16;
 
 /** An inclusive range of 4 KiB page numbers. */
 export interface PageRange {
@@ -63,6 +65,9 @@ export class Iotlb {
   readonly #words: Int32Array;
   readonly #sets: number;
   readonly #next: Uint8Array;
+  /** Entries by guest page, for invalidations of the second stage: first of each hash, and the next of each entry. */
+  readonly #heads: Int32Array;
+  readonly #links: Int32Array;
   /** Bit n set: some entry has ever been of class n since the last clear. */
   #classes = 0;
   #used = 0;
@@ -72,6 +77,8 @@ export class Iotlb {
     this.#sets = entries / ways;
     this.#words = new Int32Array(entries * entryWords);
     this.#next = new Uint8Array(this.#sets);
+    this.#heads = new Int32Array(entries).fill(-1);
+    this.#links = new Int32Array(entries);
   }
 
   get capacity(): number {
@@ -182,7 +189,8 @@ export class Iotlb {
       this.#next[set / (ways * entryWords)] = (turn + 1) % ways;
       at = set + turn * entryWords;
     }
-    if (!(words[at + vpnHi]! & valid)) this.#used++;
+    if (words[at + vpnHi]! & valid) this.#unlink(at);
+    else this.#used++;
     const span = 2 ** (to - 12);
     const page = ppn - (ppn % span);
     const guest = gpaPpn - (gpaPpn % span);
@@ -195,6 +203,9 @@ export class Iotlb {
     words[at + gpaLo] = guest | 0;
     words[at + gpaHi] = Math.floor(guest / 2 ** 32);
     this.#classes |= 1 << kind;
+    const head = this.#hash(guest | 0);
+    this.#links[at / entryWords] = this.#heads[head]!;
+    this.#heads[head] = at;
     return at;
   }
 
@@ -228,13 +239,33 @@ export class Iotlb {
     return entries;
   }
 
+  /** Where the entries of a guest page (the first of an entry's range) begin. */
+  #hash(page: number): number {
+    return (Math.imul(page, 0x9e3779b1) >>> 12) & (this.#heads.length - 1);
+  }
+
+  #unlink(at: number): void {
+    const links = this.#links;
+    const head = this.#hash(this.#words[at + gpaLo]!);
+    const next = links[at / entryWords]!;
+    let before = this.#heads[head]!;
+    if (before === at) {
+      this.#heads[head] = next;
+      return;
+    }
+    while (links[before / entryWords] !== at) before = links[before / entryWords]!;
+    links[before / entryWords] = next;
+  }
+
   clear(): void {
     this.#words.fill(0);
+    this.#heads.fill(-1);
     this.#classes = 0;
     this.#used = 0;
   }
 
   #drop(at: number): void {
+    this.#unlink(at);
     this.#words[at + vpnHi] = 0;
     this.#used--;
   }
@@ -247,9 +278,12 @@ export class Iotlb {
     if (this.#used === 0) return 0;
     const space = spaceTag(gscid, false, false);
     const process = processTag(pscid);
-    if (range && pscid >= 0 && range.first === range.last) return this.#dropPage(space, process, range.first);
-    const words = this.#words;
     let dropped = 0;
+    if (range && pscid >= 0 && range.last - range.first < mostProbes) {
+      for (let page = range.first; page <= range.last; page++) dropped += this.#dropPage(space, process, page);
+      return dropped;
+    }
+    const words = this.#words;
     for (let at = 0; at < words.length; at += entryWords) {
       if (!(words[at + vpnHi]! & valid) || (words[at + tagA]! & vmMask) !== space) continue;
       if (pscid >= 0 && (words[at + tagB] !== process || words[at + flagsAt]! & globalFlag)) continue;
@@ -285,6 +319,10 @@ export class Iotlb {
     const words = this.#words;
     const space = spaceTag(gscid, false, false);
     let dropped = 0;
+    if (range && gscid >= 0 && range.last - range.first < mostProbes) {
+      for (let page = range.first; page <= range.last; page++) dropped += this.#dropGuestPage(space, page);
+      return dropped;
+    }
     for (let at = 0; at < words.length; at += entryWords) {
       if (!(words[at + vpnHi]! & valid) || !(words[at + tagA]! & (1 << 16))) continue;
       if (gscid >= 0 && (words[at + tagA]! & vmMask) !== space) continue;
@@ -292,6 +330,28 @@ export class Iotlb {
         continue;
       this.#drop(at);
       dropped++;
+    }
+    return dropped;
+  }
+
+  /** One guest page of one VM: its entries are linked. */
+  #dropGuestPage(space: number, page: number): number {
+    const words = this.#words;
+    let dropped = 0;
+    for (let kind = 0; kind < classShifts.length; kind++) {
+      if (!(this.#classes & (1 << kind))) continue;
+      const first = page - (page % 2 ** (classShifts[kind]! - 12));
+      const lo = first | 0;
+      const hi = Math.floor(first / 2 ** 32);
+      for (let at = this.#heads[this.#hash(lo)]!; at >= 0;) {
+        const next = this.#links[at / entryWords]!;
+        const isOfPage = words[at + gpaLo] === lo && words[at + gpaHi] === hi;
+        if (isOfPage && ((words[at + vpnHi]! >>> 24) & 3) === kind && (words[at + tagA]! & vmMask) === space) {
+          this.#drop(at);
+          dropped++;
+        }
+        at = next;
+      }
     }
     return dropped;
   }

@@ -111,7 +111,7 @@ export class RiscvIommu implements BackEnd {
       features: frontEnd.features,
       ...(qosMask ? { qosMask } : {}),
       deviceContexts: options.deviceContexts ?? 64,
-      processContexts: options.processContexts ?? 256,
+      processContexts: options.processContexts ?? 4096,
     });
     if (frontEnd.features.HPM)
       this.translator.onEvent = (event, who) => {
