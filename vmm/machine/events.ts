@@ -28,6 +28,9 @@ function sameValue(wanted: FieldValue, found: FieldValue | undefined): boolean {
   if (found === undefined) return false;
   if (typeof wanted === 'string' && typeof found === 'string') return matchesGlob(wanted, found);
   if (typeof wanted === 'string') {
+    const [, bus, slot, fn] = /^([\da-f]{2}):([01][\da-f])\.([0-7])$/i.exec(wanted) ?? [];
+    if (bus !== undefined)
+      return BigInt(found) === BigInt((Number.parseInt(bus, 16) << 8) | (Number.parseInt(slot!, 16) << 3) | Number(fn));
     try {
       return BigInt(wanted) === BigInt(found);
     } catch {

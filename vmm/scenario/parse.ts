@@ -116,7 +116,7 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
       report([...path, 'expect-console'], 'either text or pattern', console['text'] === undefined ? 'neither' : 'both');
     if (typeof console['pattern'] === 'string') {
       try {
-        new RegExp(console['pattern'], 'm');
+        RegExp(console['pattern'], 'm');
       } catch (error) {
         report(
           [...path, 'expect-console', 'pattern'],

@@ -28,6 +28,13 @@ const expectEvent = v.object({
   event: eventName(),
   where: where(),
   times: v.optional(doc('how often it has to come', integer({ min: 1, max: 1e6 })), 1),
+  since: v.optional(
+    doc(
+      'which events count: those behind the last one that was expected, or those from this step on',
+      choice(['last', 'here']),
+    ),
+    'last',
+  ),
   within: within(),
 });
 

@@ -28,9 +28,9 @@ const expectConsole: RunStep<'expect-console'> = (run, { text, pattern, within }
     );
 };
 
-const expectEvent: RunStep<'expect-event'> = (run, { event, where, times, within }, index) => {
+const expectEvent: RunStep<'expect-event'> = (run, { event, where, times, since, within }, index) => {
   const { events } = run;
-  const from = events.cursor;
+  const from = since === 'here' ? events.position : events.cursor;
   const isDone = (): boolean => events.hits(index, from).length >= times;
   events.wait(isDone);
   const isFound = run.until(isDone, within);
