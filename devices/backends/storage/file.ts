@@ -64,7 +64,8 @@ class FileStorage implements StorageBackend {
         throw failed('cannot read', this.#path, error);
       }
       // The file became shorter than it was when it was opened.
-      if (count === 0) throw new StorageError('io', `${this.#path} ends before byte ${offset + target.length}`);
+      if (count === 0)
+        throw new StorageError('io', `${this.#path} is shorter than the ${this.bytes} bytes it had when it was opened`);
       done += count;
     }
   }
