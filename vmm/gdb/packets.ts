@@ -60,7 +60,8 @@ export class Packets {
     } else if (this.#state === 'data') {
       if (byte === hash) this.#state = 'first';
       else if (byte === dollar) this.#data = [];
-      else if (this.#data.length < maxPacketBytes) this.#data.push(byte);
+      // One byte more than is taken tells that it was too long.
+      else if (this.#data.length <= maxPacketBytes) this.#data.push(byte);
     } else if (this.#state === 'first') {
       this.#digits = String.fromCharCode(byte);
       this.#state = 'second';
@@ -68,7 +69,7 @@ export class Packets {
       this.#state = 'outside';
       const isGood = Number.parseInt(this.#digits + String.fromCharCode(byte), 16) === checksum(Uint8Array.from(this.#data)); // prettier-ignore
       if (this.acknowledges) this.#send(latin1(isGood ? '+' : '-'));
-      if (isGood) this.#handler.packet(this.#unescaped());
+      if (isGood && this.#data.length <= maxPacketBytes) this.#handler.packet(this.#unescaped());
     }
   }
 
