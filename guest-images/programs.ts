@@ -75,6 +75,12 @@ export const programs = [
       'Process directories keep processes apart, translation caches obey invalidations, and a page request ends in a page and a retry.',
   },
   {
+    name: 'sva-vsva',
+    title: 'Devices on the pointers of two processes',
+    proves:
+      'Two processes read a file and send it through an NVMe queue and a NIC ring of their own, with pointers of their heaps; a third that tries another process’s pointer is stopped.',
+  },
+  {
     name: 'sva-vpri',
     title: 'Page faults of a device, mended by the guest',
     proves:

@@ -84,6 +84,8 @@ static void on_fault(void *context) {
       f->cause = (u32)(record[0] & 0xfff);
       f->transaction = (u32)(record[0] >> 34 & 0x3f);
       f->device_id = (u32)(record[0] >> 40);
+      f->with_pasid = record[0] >> 32 & 1;
+      f->pasid = (u32)(record[0] >> 12 & 0xfffff);
       f->iotval = record[2];
       f->iotval2 = record[3];
       faults_in++;

@@ -5,6 +5,8 @@
 struct iommu_fault {
   u32 cause, transaction, device_id;  // CAUSE, TTYP, DID of 3.2
   u64 iotval, iotval2;
+  bool with_pasid;
+  u32 pasid;
 };
 
 /// Brings up the IOMMU of the device tree, all devices blocked; false when there is none.

@@ -76,6 +76,8 @@ static u64 *context_of(struct process_directory *d, u32 pasid) {
   return (u64 *)table + (pasid & 0xff) * 2;
 }
 
+u64 process_context_address(struct process_directory *d, u32 pasid) { return (u64)context_of(d, pasid); }
+
 static void invalidate_process(struct process_directory *d, u32 pasid) {
   iommu_command(IODIR_INVAL_PDT | (u64)pasid << 12 | IODIR_DV | (u64)d->device_id << 40, 0);
   REQUIRE(iommu_fence(), "IOFENCE.C does not complete");

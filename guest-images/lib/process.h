@@ -29,6 +29,8 @@ void process_directory_open(struct process_directory *directory, const struct pc
 void process_directory_close(struct process_directory *directory);
 /// Lets `pasid` use the Sv39 table at `root`; IODIR.INVAL_PDT.
 void process_bind(struct process_directory *directory, u32 pasid, u64 root, u32 pscid);
+/// Where the process context of `pasid` lies.
+u64 process_context_address(struct process_directory *directory, u32 pasid);
 /// Takes it away; IODIR.INVAL_PDT and IOTINVAL.VMA of the address space.
 void process_unbind(struct process_directory *directory, u32 pasid, u32 pscid);
 

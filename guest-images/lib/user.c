@@ -23,6 +23,7 @@
 #define SLOTS 1024u
 #define DEVICES 4u
 
+#define CSR_SCOUNTEREN 0x106
 #define CAUSE_ECALL 8ul
 #define CAUSE_FETCH_FAULT 12ul
 #define CAUSE_LOAD_FAULT 13ul
@@ -56,6 +57,8 @@ void user_open(struct nvme *nvme, u64 at, u32 most, u64 (*call)(struct user_proc
   swap_at = at;
   limit = most;
   own_call = call;
+  // Processes may read cycle, time and instret.
+  csr_write(CSR_SCOUNTEREN, 7);
   if (disk != NULL) dma_buffer_open(&bounce, disk->space, 1);
 }
 
