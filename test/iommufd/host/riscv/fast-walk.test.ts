@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ddtpMode, decodeCapabilities } from '#iommufd/arch/riscv/registers';
-import { encodeDeviceContext } from '#iommufd/arch/riscv/tables';
+import {
+  encodeDeviceContext,
+  encodeDirectoryEntry,
+  encodeProcessContext,
+  pdi,
+  pdtpMode,
+} from '#iommufd/arch/riscv/tables';
 import { HostMemoryPort } from '#iommufd/host/memory-port';
 import { FastWalk } from '#iommufd/host/riscv/fast-walk';
 import { rootsOf } from '#iommufd/host/riscv/port';
@@ -31,6 +37,9 @@ interface Case {
   readonly gade: boolean;
   readonly sade: boolean;
   readonly msi: boolean;
+  /** Through a process directory of that mode (pdtp.MODE), or 0; undefined process: none sent, process 0 by default. */
+  readonly directory: number;
+  readonly process: number | undefined;
   /** Bits turned over in entries of the path. */
   readonly flips: readonly (readonly [entry: number, bit: number])[];
 }
@@ -48,14 +57,21 @@ const arbitrary: fc.Arbitrary<Case> = fc.record({
   gade: fc.boolean(),
   sade: fc.boolean(),
   msi: fc.boolean(),
+  directory: fc.constantFrom(0, 0, pdtpMode.PD8, pdtpMode.PD17, pdtpMode.PD20),
+  process: fc.option(fc.nat(0xf_ffff), { nil: undefined, freq: 4 }),
   flips: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 2, arbitrary: fc.array(fc.tuple(fc.nat(15), fc.nat(63)), { maxLength: 3 }) }), // prettier-ignore
 });
 
 const put = (at: number, page: number, low: number): void =>
   memory.view.setBigUint64(at, (BigInt(page) << 10n) | BigInt(low), true);
 
+/** log2 of the processes a directory holds, by pdtp.MODE. */
+const processBits = [0, 8, 17, 20] as const;
+/** Pages of the arena for a process directory, counted as guest pages: root first. */
+const directoryPages = [6, 8, 10] as const;
+
 /** Tables that map, then damaged as the case asks. Returns the IOVA to try. */
-const build = (c: Case): { translator: Translator; iova: bigint } => {
+const build = (c: Case): { translator: Translator; iova: bigint; processId: number | undefined } => {
   memory.bytes.fill(0, arena * 4096, (arena + 64) * 4096);
   memory.bytes.fill(0, secondTables * 4096, (secondTables + 8) * 4096);
   const path: number[] = [];
@@ -102,9 +118,17 @@ const build = (c: Case): { translator: Translator; iova: bigint } => {
   translator.rootPpn = BigInt(directory / 4096);
   const words = encodeDeviceContext(
     {
-      tc: { V: 1n, GADE: c.gade ? 1n : 0n, SADE: c.sade ? 1n : 0n },
+      tc: {
+        V: 1n,
+        GADE: c.gade ? 1n : 0n,
+        SADE: c.sade ? 1n : 0n,
+        PDTV: c.directory ? 1n : 0n,
+        DPE: c.directory ? 1n : 0n,
+      },
       iohgatp: { MODE: BigInt(c.second), GSCID: 0n, PPN: BigInt(secondTables) },
-      fsc: { MODE: BigInt(c.first), PPN: BigInt(base + 1) },
+      fsc: c.directory
+        ? { MODE: BigInt(c.directory), PPN: BigInt(base + directoryPages[0]) }
+        : { MODE: BigInt(c.first), PPN: BigInt(base + 1) },
       msiptp: { MODE: c.msi && nested ? 1n : 0n, PPN: BigInt(arena + 40) },
       msi_addr_mask: 3n,
       msi_addr_pattern: BigInt(guestBlock + 20),
@@ -112,7 +136,17 @@ const build = (c: Case): { translator: Translator; iova: bigint } => {
     true,
   );
   words.forEach((word, i) => memory.view.setBigUint64(directory + 8 * i, word, true));
-  return { translator, iova };
+  if (!c.directory) return { translator, iova, processId: undefined };
+  // Written last, and never damaged: contexts are what both walks begin with.
+  const processId = c.process === undefined ? undefined : c.process & (2 ** processBits[c.directory]! - 1);
+  directoryPages.slice(0, c.directory).forEach((page, depth) => {
+    const level = (c.directory - 1 - depth) as 0 | 1 | 2;
+    const at = host(page) * 4096 + pdi(processId ?? 0, level) * (level === 0 ? 16 : 8);
+    const context = encodeProcessContext({ ta: { V: 1n, PSCID: 77n }, fsc: { MODE: BigInt(c.first), PPN: BigInt(base + 1) } }); // prettier-ignore
+    if (level > 0) memory.view.setBigUint64(at, encodeDirectoryEntry(BigInt(base + directoryPages[depth + 1]!)), true);
+    else context.forEach((word, i) => memory.view.setBigUint64(at + 8 * i, word, true));
+  });
+  return { translator, iova, processId };
 };
 
 /** Every table there is. */
@@ -122,16 +156,16 @@ const snapshot = (): Uint8Array[] => [
 ];
 
 describe('the fast walk', () => {
-  const took = { all: 0, nested: 0, super: 0 };
+  const took = { all: 0, nested: 0, super: 0, process: 0 };
   it('answers what the plain, spec-ordered walk answers, or leaves it to that', () => {
     const fast = new FastWalk(memory.i32, memory.poolBase, memory.end);
     fc.assert(
       fc.property(arbitrary, (c) => {
-        const { translator, iova } = build(c);
+        const { translator, iova, processId } = build(c);
         const request: TranslationRequest = {
           deviceId: 0,
-          processIdValid: false,
-          processId: 0,
+          processIdValid: processId !== undefined,
+          processId: processId ?? 0,
           supervisor: false,
           execute: false,
           write: c.write,
@@ -140,7 +174,12 @@ describe('the fast walk', () => {
           iova,
         };
         const space = translator.enter(request, needOf(request));
-        if ('ok' in space) throw new Error('the context is right');
+        if ('ok' in space) {
+          // Damage in the second stage may keep the process directory from being read: so it does for the other walk.
+          expect(c.directory !== 0 && c.flips.length > 0 && !space.ok).toBe(true);
+          return;
+        }
+        expect(space.pscid).toBe(c.first === 0 ? -1 : c.directory ? 77 : 0);
         const before = snapshot();
         const [hi, lo] = [Number(iova >> 32n) | 0, Number(iova & 0xffff_ffffn) | 0];
         const done = fast.walk(rootsOf(space)!, hi, lo, c.write);
@@ -154,6 +193,7 @@ describe('the fast walk', () => {
         took.all++;
         if (c.first && c.second) took.nested++;
         if (fast.shift > 12) took.super++;
+        if (processId !== undefined) took.process++;
         if (!plain.ok) throw new Error(`the plain walk: ${plain.cause.name}`);
         expect([BigInt(fast.ppn), BigInt(fast.guestPpn)]).toEqual([plain.pa >> 12n, plain.gpa >> 12n]);
         expect(fast.shift).toBeLessThanOrEqual(plain.shift);
@@ -167,5 +207,6 @@ describe('the fast walk', () => {
     expect(took.all).toBeGreaterThan(600);
     expect(took.nested).toBeGreaterThan(150);
     expect(took.super).toBeGreaterThan(50);
+    expect(took.process).toBeGreaterThan(150);
   });
 });
