@@ -9,7 +9,7 @@ export const exitCodes = {
   reset:       { code: 5,   doc: 'the guest asked for a reset (--reboot boots it again instead)' },
   resource:    { code: 6,   doc: 'something of the host is missing or refused: space, permission, /dev/iommu' },
   bug:         { code: 70,  doc: 'a bug of iommulab' },
-  interrupted: { code: 130, doc: 'Ctrl-C, or Ctrl-A x on the console' },
+  interrupted: { code: 130, doc: 'Ctrl-C, Ctrl-A x on the console, or quit on the control socket' },
 } as const satisfies Record<string, { readonly code: number; readonly doc: string }>;
 export type Ending = keyof typeof exitCodes;
 

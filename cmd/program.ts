@@ -4,6 +4,7 @@ import { newCommand } from './command.ts';
 import { benchCommand } from './bench.ts';
 import { conformanceCommand } from './conformance.ts';
 import { configCommand } from './config.ts';
+import { ctlCommand } from './ctl.ts';
 import { demoCommand } from './demo.ts';
 import { CommandError, exitCodeHelp, exitCodes } from './exit.ts';
 import { explainCommand } from './explain.ts';
@@ -34,6 +35,7 @@ export const program = () =>
     .addCommand(inspectCommand())
     .addCommand(explainCommand())
     .addCommand(traceCommand())
+    .addCommand(ctlCommand())
     .addCommand(conformanceCommand())
     .addCommand(benchCommand());
 

@@ -32,6 +32,7 @@ export function runCommand() {
     .option('--trace-perfetto <file>', 'write the run as a file that Perfetto opens (ui.perfetto.dev)')
     .option('--json', 'print the result as one JSON document; the console goes to stderr')
     .option('-v, --verbose', 'show every event on stderr')
+    .option('--control <path>', 'make a unix socket that iommulab ctl, or a client of QMP, can ask')
     .option('--gdb <[host:]port>', 'listen for GDB (target remote :port)')
     .option('--wait', 'with --gdb: do not start the guest before GDB says so')
     .action(async (guest, options) => {
@@ -43,6 +44,10 @@ export function runCommand() {
       const { reportEnd, resultData } = await import('./report.ts');
       const { ConsoleInput } = await import('./terminal.ts');
       const gdb = await openGdb(options.gdb, options.wait === true);
+      const control =
+        options.control === undefined
+          ? undefined
+          : await (await import('./control-server.ts')).ControlServer.open(options.control);
       const console = options.json ? stderr : stdout;
       const buffer = new LineBuffer((bytes) => console.write(bytes));
       const session = await runSession(prepared, {
@@ -53,6 +58,7 @@ export function runCommand() {
         perfetto: options.tracePerfetto,
         verbose: options.verbose === true,
         ...(gdb ? { gdb } : {}),
+        ...(control ? { control } : {}),
       });
       if (options.json) printJson(resultData(session));
       reportEnd(session);

@@ -11,6 +11,7 @@ import { eventFilter } from '#vmm/record/catalogue';
 import { JsonLines } from '#vmm/record/jsonl';
 import { LastEvents, textLine } from '#vmm/record/text';
 import { ConsoleText } from './console.ts';
+import type { ControlServer } from './control-server.ts';
 import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
@@ -52,6 +53,8 @@ export interface Watch {
   readonly verbose?: boolean;
   /** Write the run for Perfetto. */
   readonly perfetto?: string | undefined;
+  /** Clients that may stop the run, look at it and end it. */
+  readonly control?: ControlServer;
   /** Nobody listens to the trace, for measurements. */
   readonly unobserved?: boolean;
   /** What was wanted of the run is there: it ends at the next look. */
@@ -175,7 +178,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let stopped: Ending | undefined;
   let findings: readonly StaleFinding[] = [];
   let retired = 0;
-  const { input, gdb } = watch;
+  const { input, gdb, control } = watch;
   const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
   let pace = new Pace(start);
   /** Linux empties the receiver while it looks for the UART; what comes before it listens would be lost. */
@@ -183,6 +186,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
     if (!isLinux || machine.uart.isReceiving) input?.offer((bytes) => machine.uart.receive(bytes));
   };
   gdb?.attach(machine);
+  control?.attach(machine);
   watch.started?.(machine);
   input?.open();
   try {
@@ -192,7 +196,9 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
         instructions: Math.min(left, sliceInstructions),
         virtualNs: isPaced ? pacedSliceNs : sliceNs,
       };
-      result = (gdb ? gdb.run(until) : machine.run(until)) ?? machine.run({ instructions: 0 });
+      result =
+        (control?.isStopped ? undefined : gdb ? gdb.run(until) : machine.run(until)) ??
+        machine.run({ instructions: 0 });
       watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
@@ -203,9 +209,10 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
       await nextTurn();
       if (gdb?.isStopped) await gdb.wait(longestWaitMs);
+      if (control?.isStopped) await control.wait(longestWaitMs);
       const ahead = isPaced ? pace.ahead(machine.clock.now, performance.now()) : 0;
       if (ahead >= 1) await pause(Math.min(ahead, longestWaitMs), input);
-      if (interrupt.seen() || input?.isLeaving || gdb?.isKilled) stopped = 'interrupted';
+      if (interrupt.seen() || input?.isLeaving || gdb?.isKilled || control?.isQuit) stopped = 'interrupted';
       else if (left <= 0 || performance.now() >= deadline) stopped = 'timeout';
       if (stopped !== undefined) break;
       if (!isReboot) continue;
@@ -213,6 +220,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       networks.close();
       machine = createMachine(config, host);
       gdb?.attach(machine);
+      control?.attach(machine);
       watch.started?.(machine);
       retired = 0;
       pace = new Pace(performance.now());
@@ -224,6 +232,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
     interrupt.end();
     input?.close();
     gdb?.close();
+    control?.close();
     isOver = true;
     try {
       lines?.flush();

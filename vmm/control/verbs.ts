@@ -1,0 +1,104 @@
+/** What the control socket can be asked: one table, from which `query-commands`, `ctl --help` and the tests derive. */
+import { pciListing } from '#vmm/bus/pci/listing';
+import { findInspection, inspectionNames } from '#vmm/inspect/inspections';
+import type { InjectionKind, InjectionOptions } from '#vmm/machine/inject';
+import { injections } from '#vmm/machine/inject';
+import type { Machine } from '#vmm/machine/machine';
+import { MachineError } from '#vmm/machine/machine-error';
+
+/** The run that is controlled. */
+export interface ControlTarget {
+  readonly machine: Machine;
+  readonly isStopped: boolean;
+  readonly version: string;
+  stop(): void;
+  cont(): void;
+  quit(): void;
+}
+
+/** What was asked for cannot be had: told to the client as it is. */
+export class ControlError extends Error {
+  override readonly name = 'ControlError';
+  /** QMP's class of the error. */
+  readonly kind: 'GenericError' | 'CommandNotFound' | 'DeviceNotFound';
+  constructor(message: string, kind: ControlError['kind'] = 'GenericError') {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+export type Arguments = Readonly<Record<string, unknown>>;
+
+export interface Verb {
+  readonly doc: string;
+  /** Argument → sentence; those with `?` may be left out. `*` takes any others. */
+  readonly args: Readonly<Record<string, string>>;
+  readonly run: (target: ControlTarget, args: Arguments) => unknown;
+}
+
+const text = (args: Arguments, name: string, expected: string): string => {
+  const value = args[name];
+  if (typeof value !== 'string') throw new ControlError(`${name}: expected ${expected}, found ${shown(value)}`);
+  return value;
+};
+const shown = (value: unknown): string => {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'object') return value === null ? 'null' : 'an object or a list';
+  const said = JSON.stringify(value);
+  return said.length > 60 ? `${said.slice(0, 60)}…` : said;
+};
+
+function injectFault(machine: Machine, { kind, ...options }: Arguments): unknown {
+  const kinds = Object.keys(injections);
+  if (typeof kind !== 'string' || !kinds.includes(kind))
+    throw new ControlError(`kind: expected one of ${kinds.join(', ')}, found ${shown(kind)}`);
+  try {
+    machine.inject(kind as InjectionKind, options as InjectionOptions<InjectionKind>);
+  } catch (error) {
+    if (error instanceof MachineError) throw new ControlError(error.message);
+    throw error;
+  }
+  return {};
+}
+
+/** The host bridge has no hot-plug slots, and the guest would not be told of a device that comes or goes. */
+const noHotPlug = (what: string) => (): never => {
+  throw new ControlError(`${what}: the machine's PCI bus has no hot-plug slots; give devices with --disk, --nic, --exerciser`); // prettier-ignore
+};
+
+// prettier-ignore
+export const verbs: Readonly<Record<string, Verb>> = {
+  qmp_capabilities:  { doc: 'accepted for clients of QMP; there is nothing to agree on', args: { '*': '' }, run: () => ({}) },
+  'query-commands':  { doc: 'the verbs of this table', args: {}, run: () => Object.entries(verbs).map(([name, { doc, args }]) => ({ name, doc, arguments: args })) },
+  'query-version':   { doc: 'the version of iommulab', args: {}, run: ({ version }) => ({ version }) },
+  'query-status':    { doc: 'whether the guest runs, and how far it has come', args: {}, run: ({ machine, isStopped }) => ({ status: isStopped ? 'paused' : 'running', running: !isStopped, instructions: machine.instructions, virtualNs: machine.clock.now }) },
+  'query-stats':     { doc: 'counters since power-on: DMA, IOTLB, commands, ioctls', args: {}, run: ({ machine }) => machine.stats() },
+  'query-pci':       { doc: 'functions of the PCI bus, as lspci -vv tells them', args: {}, run: ({ machine }) => pciListing(machine.pci.functions()) },
+  'query-injections': { doc: 'kinds of faults that inject knows', args: {}, run: () => Object.entries(injections).map(([kind, { doc }]) => ({ kind, doc })) },
+  stop:              { doc: 'pause the guest', args: {}, run: (target) => { target.stop(); return {}; } },
+  cont:              { doc: 'let the guest go on', args: {}, run: (target) => { target.cont(); return {}; } },
+  quit:              { doc: 'end the run, with everything written and closed', args: {}, run: (target) => { target.quit(); return {}; } },
+  inspect:           { doc: 'look at the machine (see iommulab inspect)', args: { what: `one of ${inspectionNames.join(', ')}` },
+                       run: ({ machine }, args) => {
+                         const what = text(args, 'what', `one of ${inspectionNames.join(', ')}`);
+                         const inspection = findInspection(what);
+                         if (!inspection) throw new ControlError(`what: expected one of ${inspectionNames.join(', ')}, found ${shown(what)}`);
+                         return inspection.read(machine);
+                       } },
+  inject:            { doc: 'make something go wrong', args: { kind: `one of ${Object.keys(injections).join(', ')}`, '*': 'what the kind takes (see query-injections)' }, run: ({ machine }, args) => injectFault(machine, args) },
+  snapshot:          { doc: 'refused: there are no snapshots yet', args: { 'file?': 'where to' }, run: () => { throw new ControlError('snapshot: the state of a machine cannot be saved yet'); } },
+  device_add:        { doc: 'refused: the PCI bus has no hot-plug slots', args: { '*': '' }, run: noHotPlug('device_add') },
+  device_del:        { doc: 'refused: the PCI bus has no hot-plug slots', args: { '*': '' }, run: noHotPlug('device_del') },
+};
+
+/** Asks for one verb. @throws ControlError */
+export function runVerb(target: ControlTarget, name: string, args: Arguments): unknown {
+  const verb = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
+  if (!verb) throw new ControlError(`there is no verb ${shown(name)}: see query-commands`, 'CommandNotFound');
+  const known = Object.keys(verb.args).map((key) => key.replace('?', ''));
+  if (!known.includes('*'))
+    for (const key of Object.keys(args))
+      if (!known.includes(key))
+        throw new ControlError(`${name}: expected ${known.length === 0 ? 'no arguments' : known.join(', ')}, found ${shown(key)}`); // prettier-ignore
+  return verb.run(target, args);
+}
