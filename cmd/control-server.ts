@@ -7,6 +7,8 @@ import type { Machine } from '#vmm/machine/machine';
 import { CommandError } from './exit.ts';
 import { version } from './version.ts';
 
+/** sun_path of the smallest system, less its end. */
+const longestPath = 103;
 const mostClients = 16;
 /** A client that does not read what it asked for is cut off. */
 const longestBacklog = 64 << 20;
@@ -68,6 +70,9 @@ export class ControlServer {
 
   /** Listens. @throws CommandError where the socket cannot be made. */
   static async open(path: string): Promise<ControlServer> {
+    // A longer one would be cut off without a word.
+    if (Buffer.byteLength(path) > longestPath)
+      throw new CommandError('usage', `--control: expected a path of at most ${longestPath} bytes, found ${path}`);
     const server = createServer();
     let failure = await listen(server, path);
     if (failure === 'EADDRINUSE' && (await isAbandoned(path))) {

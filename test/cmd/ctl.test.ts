@@ -55,6 +55,6 @@ describe('--control and iommulab ctl', () => {
     expect(taken.stderr).toContain('there is something already');
     expect(existsSync(file)).toBe(true);
     const long = await iommulab(['run', 'hello', '--control', join(folder, 'x'.repeat(200))]);
-    expect(long.code).toBe(6);
+    expect(long.code).toBe(2);
   });
 });
