@@ -16,6 +16,12 @@ export type FieldValue = number | bigint | string;
 
 export const eventTable = <const T extends EventTable>(table: T): T => table;
 
+/**
+ * What fields of an event must be: numbers and 64-bit values compare by value, texts are globs (`*` any run, `?` one
+ * character), a number matches the text that spells it, and `00:01.0` the requester id.
+ */
+export type EventFields = Readonly<Record<string, FieldValue>>;
+
 export interface TraceEvent {
   /** Virtual time, ns. */
   readonly time: number;

@@ -1,6 +1,6 @@
 /** Scalar kinds of scenarios and injections, which machines have no use for. */
 import * as v from 'valibot';
-import type { EventFields } from '../machine/events.ts';
+import type { EventFields } from '#vmm/base/events';
 import { scalar } from './values.ts';
 
 /** A key's words in help and in the JSON Schema. */

@@ -1,4 +1,4 @@
-import { eventTable, type FieldValue, type TraceEvent } from '#vmm/base/events';
+import { type EventFields, eventTable, type FieldValue, type TraceEvent } from '#vmm/base/events';
 
 export const machineEvents = eventTable({
   'machine.inject': {
@@ -7,12 +7,6 @@ export const machineEvents = eventTable({
     fields: { kind: 'text', state: 'text', detail: 'text' },
   },
 });
-
-/**
- * What fields of an event must be: numbers and 64-bit values compare by value, texts are globs (`*` any run, `?` one
- * character), and a number matches the text that spells it.
- */
-export type EventFields = Readonly<Record<string, FieldValue>>;
 
 const globs = new Map<string, RegExp>();
 function matchesGlob(glob: string, text: string): boolean {
@@ -41,7 +35,7 @@ function sameValue(wanted: FieldValue, found: FieldValue | undefined): boolean {
   return Number.isInteger(Number(wanted)) && BigInt(wanted) === BigInt(found);
 }
 
-/** Whether an event has this name and these fields. Bus addresses may be written as `00:01.0`. */
+/** Whether an event has this name and these fields. */
 export function matchesEvent(event: TraceEvent, name: string, fields: EventFields = {}): boolean {
   if (event.name !== name) return false;
   for (const key in fields) if (!sameValue(fields[key]!, event.fields[key])) return false;

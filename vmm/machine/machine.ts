@@ -1,6 +1,6 @@
 import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
-import { Trace, type TraceEvent, type TraceSink } from '#vmm/base/events';
+import { type EventFields, Trace, type TraceEvent, type TraceSink } from '#vmm/base/events';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
@@ -23,7 +23,7 @@ import { loadGuest } from './boot-guest.ts';
 import { checkGuestContexts, checkStaleTranslations, reportStore } from './checks.ts';
 import { buildDevices, type PlacedFunction } from './devices.ts';
 import { type DmaOptions, type DmaReport, dmaOf } from './dma.ts';
-import { type EventFields, matchesEvent } from './events.ts';
+import { matchesEvent } from './events.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { answerHtif, type HtifPorts } from './htif.ts';
 import { buildHost, type HostSide } from './host-side.ts';

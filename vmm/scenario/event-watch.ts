@@ -1,6 +1,6 @@
 /** Who comes when: every event that some step asks for is noted from power-on, so that none is missed between steps. */
-import type { TraceEvent } from '#vmm/base/events';
-import { type EventFields, matchesEvent } from '../machine/events.ts';
+import type { EventFields, TraceEvent } from '#vmm/base/events';
+import { matchesEvent } from '../machine/events.ts';
 import { textLine } from '../record/text.ts';
 import type { PlacedStep } from './parse.ts';
 
