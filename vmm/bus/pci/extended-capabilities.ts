@@ -7,16 +7,15 @@ const spec = (section: string): string => `PCI Express Base 6.0 §${section}`;
 const acsFields = (access: 'ro' | 'rw') =>
   ({
     source_validation: { bits: 0, access },
+    translation_blocking: { bits: 1, access },
     p2p_request_redirect: { bits: 2, access },
     p2p_completion_redirect: { bits: 3, access },
     upstream_forwarding: { bits: 4, access },
   }) as const;
 
 /**
- * What each control asks for holds here always: requests carry the true requester id, and every request goes up to
- * the IOMMU, there being no peer-to-peer path.
- *
- * Deviation: Translation Blocking (§7.7.11.2 bit 1) is not offered, since the port cannot tell translated requests.
+ * What the other controls ask for holds here always: requests carry the true requester id, and every request goes up to
+ * the IOMMU, there being no peer-to-peer path. Translation Blocking stops translated requests at the port.
  */
 export const acsCapability: Capability = {
   name: 'Access Control Services',
@@ -29,7 +28,9 @@ export const acsCapability: Capability = {
   ],
 };
 /** All controls of `acsFields` are offered. */
-export const acsReset = { acs_capability: 0b11101 } as const;
+/** ACS control: Translation Blocking (§7.7.11.3). */
+export const translationBlocking = 1 << 1;
+export const acsReset = { acs_capability: 0b11111 } as const;
 
 const atsCapabilityRegister = register({
   width: 16,

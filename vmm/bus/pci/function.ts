@@ -5,7 +5,7 @@ import type { BarSpec, DmaPort, FunctionStatus, IrqLine, MmioDevice, PciFunction
 import { type DevicePortType, initiateFlr, maxPayloadField, msixControlBits } from './capabilities.ts';
 import { type PlacedCapability, placeCapabilities } from './capability-list.ts';
 import { ConfigSpace } from './config-space.ts';
-import { priStatusBits } from './extended-capabilities.ts';
+import { priStatusBits, translationBlocking } from './extended-capabilities.ts';
 import { gate, type GatedPort } from './gate.ts';
 import { barRows, commandBits, commonHeader, type0Header, type1Header, type1Reset } from './header.ts';
 import { Msi } from './msi.ts';
@@ -19,6 +19,8 @@ export type AddressSpace = 'memory' | 'io';
 /** What lets a function's requests through on their way up. */
 export interface Upstream {
   readonly isMastering: boolean;
+  /** ACS Translation Blocking. */
+  readonly blocksTranslated: boolean;
 }
 
 export interface SlotOptions {
@@ -78,6 +80,10 @@ export class PciSlot implements Upstream {
     return this.#mastering;
   }
 
+  get blocksTranslated(): boolean {
+    return this.config.has('acs_control') && (this.config.get('acs_control') & translationBlocking) !== 0;
+  }
+
   /** D0. */
   get isOn(): boolean {
     return !this.config.has('pm_control') || (this.config.get('pm_control') & 3) === 0;
@@ -114,11 +120,12 @@ export class PciSlot implements Upstream {
     this.#decodeChanged();
   }
 
-  /** Looks again at whether requests may leave, here or above. */
+  /** Looks again at which requests may leave, here or above. */
   applyMastering(): void {
     const isEnabled = (this.config.get('command') & commandBits.busMaster) !== 0;
     const now = isEnabled && this.isOn && (this.#upstream?.isMastering ?? true);
     this.#port.isOpen = now;
+    this.#port.blocksTranslated = this.#upstream?.blocksTranslated ?? false;
     if (now !== this.#mastering) {
       this.#mastering = now;
       this.#tell('pci.bus-master', { enabled: now ? 1 : 0 });

@@ -1,6 +1,7 @@
 import {
   type DmaPort,
   type DmaResult,
+  type DmaStatus,
   type MemoryRequest,
   noPasid,
   type PageRequestMessage,
@@ -20,6 +21,8 @@ export class GatedPort implements DmaPort {
   /** Bus Master Enable and D0, here and in the bridge above. */
   isOpen = false;
   allowsPasid = false;
+  /** ACS Translation Blocking of the port above: a translated request is an ACS violation there (§6.12.1.1, §6.12.4). */
+  blocksTranslated = false;
 
   constructor(port: DmaPort) {
     this.#port = port;
@@ -67,7 +70,9 @@ class GatedTransactionPort extends GatedPort implements TransactionPort {
 
   access(request: MemoryRequest): DmaResult {
     const isAllowed = this.isOpen && (request.pasid === noPasid || this.allowsPasid);
-    return isAllowed ? this.#port.access(request) : refused(request.length);
+    if (!isAllowed) return refused(request.length);
+    if (request.isTranslated && this.blocksTranslated) return refused(request.length, 'completer-abort');
+    return this.#port.access(request);
   }
 
   translate(request: TranslationRequest): TranslationCompletion {
@@ -101,9 +106,9 @@ const notTranslated: TranslationCompletion = {
   untranslatedOnly: false,
 };
 
-const refused = (length: number): DmaResult => ({
+const refused = (length: number, status: DmaStatus = 'unsupported-request'): DmaResult => ({
   count: 0,
   offsets: new Float64Array(0),
   lengths: new Int32Array(0),
-  faults: [{ first: 0, last: length - 1, status: 'unsupported-request' }],
+  faults: [{ first: 0, last: length - 1, status }],
 });

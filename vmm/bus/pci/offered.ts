@@ -59,9 +59,9 @@ const msix = (msix: NonNullable<PciFunction['msix']>): CapabilityUse => ({
 });
 
 /** Page Aligned Request: untranslated addresses of translation requests are always whole pages. */
-const ats = ({ invalidateQueueDepth }: NonNullable<PciFunction['ats']>): CapabilityUse => ({
+const ats = ({ invalidateQueueDepth, globalInvalidate }: NonNullable<PciFunction['ats']>): CapabilityUse => ({
   capability: atsCapability,
-  reset: { ats_capability: (invalidateQueueDepth & 31) | (1 << 5) },
+  reset: { ats_capability: (invalidateQueueDepth & 31) | (1 << 5) | (globalInvalidate === true ? 1 << 6 : 0) },
 });
 
 const pri = ({ capacity }: NonNullable<PciFunction['pri']>, hasPasid: boolean): CapabilityUse => ({

@@ -65,6 +65,7 @@ export class RootPort {
     this.slot = new PciSlot({ rid, function: bridge, type: 'rootPort', port: noMemory, trace, decodeChanged });
     const { config } = this.slot;
     for (const register of windowRegisters) config.onWrite(register, decodeChanged);
+    config.onWrite('acs_control', () => this.#forEach(({ slot }) => slot.applyMastering()));
     config.onWrite('secondary_bus', () => this.#number());
     config.onWrite('bridge_control', (now, old) => {
       if ((now & ~old & secondaryBusReset) !== 0) this.#hotReset();

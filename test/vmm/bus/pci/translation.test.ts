@@ -31,6 +31,9 @@ describe('ATS, PRI and PASID', () => {
   test('the capabilities say what the function can', () => {
     const { load, ats, pri, pasid, capability } = withTranslation();
     expect(load(slot, ats + 4, 2)).toBe(0x20);
+    const { plug, load: read, extended } = pciMachine();
+    plug(slot, testFunction({ ats: { invalidateQueueDepth: 4, globalInvalidate: true } }));
+    expect(read(slot, extended(slot, 0x0f) + 4, 2)).toBe(0x64);
     expect(load(slot, pri + 6, 2)).toBe(0x8100);
     expect(load(slot, pri + 8)).toBe(64);
     expect(load(slot, pasid + 4, 2)).toBe(0x1404);
