@@ -1,3 +1,4 @@
+import { zeroBlockBytes } from '#vmm/base/isa-extensions';
 import { interruptFileBytes } from '../irq/imsic.ts';
 import type { PropertyValue, TreeNode } from './device-tree.ts';
 
@@ -123,6 +124,7 @@ function cpus({ harts, isaExtensions, mmu, timebaseHz }: MachineDescription): Tr
       'riscv,isa-base': 'rv64i',
       'riscv,isa-extensions': isaExtensions,
       'mmu-type': `riscv,${mmu}`,
+      ...(isaExtensions.includes('zicboz') ? { 'riscv,cboz-block-size': zeroBlockBytes } : {}),
     },
     children: {
       'interrupt-controller': {

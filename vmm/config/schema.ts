@@ -3,6 +3,7 @@
  * The words are those of libvirt and cloud-hypervisor where they have one.
  */
 import * as v from 'valibot';
+import { extensionNames, optionalExtensions, type OptionalExtension } from '#vmm/base/isa-extensions';
 import { choice, duration, flag, integer, mac, size, slot, text } from './values.ts';
 
 const doc = <const T extends v.GenericSchema>(words: string, schema: T) => v.pipe(schema, v.description(words));
@@ -25,11 +26,18 @@ const endpoint = () =>
     pattern: /^(?:[0-9.]{7,15}:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}|[./].*)$/,
   });
 
+const extension = (name: OptionalExtension) =>
+  v.optional(doc(optionalExtensions[name].doc, flag()), optionalExtensions[name].isDefault);
+
 const cpu = v.object({
   mips: v.optional(
     doc('instructions per virtual microsecond: how fast virtual time advances', integer({ min: 1, max: 100_000 })),
     1000,
   ),
+  ...(Object.fromEntries(extensionNames.map((name) => [name, extension(name)])) as Record<
+    OptionalExtension,
+    ReturnType<typeof extension>
+  >),
 });
 
 const viommu = v.object({

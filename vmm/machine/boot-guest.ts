@@ -1,3 +1,4 @@
+import { extensionNames } from '#vmm/base/isa-extensions';
 import { encodeDeviceTree } from '../boot/device-tree.ts';
 import type { ProgramImage } from '../boot/elf.ts';
 import { machineTree } from '../boot/machine-tree.ts';
@@ -7,8 +8,8 @@ import { MachineError } from './machine-error.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { interruptIds, layout, timebaseHz } from './layout.ts';
 
-/** What the harts implement, as the device tree says it. */
-const isaExtensions = ['i', 'm', 'a', 'f', 'd', 'c', 'zicsr', 'zifencei', 'zicntr', 'ssaia', 'sstc'] as const;
+/** What every hart implements, as the device tree says it. */
+const baseExtensions = ['i', 'm', 'a', 'f', 'd', 'c', 'zicsr', 'zifencei', 'zicntr', 'ssaia', 'sstc'] as const;
 
 export interface BootOptions {
   readonly config: MachineConfig;
@@ -37,7 +38,7 @@ export const loadGuest = ({ config, image, initrd, guestMemory, hart, hasIommu }
       machineTree({
         harts: config.smp,
         memory,
-        isaExtensions,
+        isaExtensions: [...baseExtensions, ...extensionNames.filter((name) => config.cpu[name])],
         mmu: 'sv57',
         timebaseHz,
         uart,

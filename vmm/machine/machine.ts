@@ -1,6 +1,7 @@
 import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
 import { type EventFields, Trace, type TraceEvent, type TraceSink } from '#vmm/base/events';
+import { extensionNames } from '#vmm/base/isa-extensions';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
@@ -175,7 +176,12 @@ export class Machine {
       return { file, gpa, hpa: this.memory.attachMmio(file, interruptFileBytes) };
     });
 
-    const group = new HartGroup({ memory: this.memory, ramBase: layout.ram.base, harts: count });
+    const group = new HartGroup({
+      memory: this.memory,
+      ramBase: layout.ram.base,
+      harts: count,
+      extensions: new Set(extensionNames.filter((name) => config.cpu[name])),
+    });
     this.#group = group;
     const handler: SbiHandler = sbiHandler({
       harts: () => this.harts,

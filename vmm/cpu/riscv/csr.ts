@@ -3,10 +3,12 @@
  * the bits of `mask` and keeps the rest (WARL), 0 = read-only by value. Whether an access is legal at all follows from
  * the number (privileged ISA §2.1) and the row's `guard`.
  */
+import type { Extensions } from '#vmm/base/isa-extensions';
 import type { Accesses } from '../engine/access.ts';
 import type { Cell } from '../engine/cells.ts';
 import type { FunctionReference, I32, I64, Local, ModuleBuilder, Statement } from '../engine/wasm.ts';
 import { block, brTable, call, drop, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
+import { environmentBits, environmentMask } from './environment.ts';
 import { isSet, pmpEntries } from './mmu.ts';
 import { type HartState, status } from './state.ts';
 
@@ -35,6 +37,7 @@ export interface CsrContext {
   /** () → stopi. */
   readonly topInterrupt: Returns<'i64'>;
   readonly supervisorOnly: boolean;
+  readonly extensions: Extensions;
   readonly hartId: number;
   /** The stored value of a row. */
   stored(name: string): Cell<'i64'>;
@@ -134,7 +137,7 @@ const constant = (number: number, name: string, spec: string, value = 0n): void 
     write: (ctx, v) => [ctx.state.mie.set(i64.or(i64.and(ctx.state.mie.get, i64.xor(ctx.stored('mideleg').get, c(-1))), i64.and(v.get, ctx.stored('mideleg').get))), lookUp(ctx)] });
   row(0x105, 'stvec', '§12.1.2', { mask: all ^ 2n });
   row(0x106, 'scounteren', '§12.1.5', { mask: 7n });
-  row(0x10a, 'senvcfg', '§12.1.10', { mask: 1n });
+  row(0x10a, 'senvcfg', '§12.1.10', { write: (ctx, v) => ctx.stored('senvcfg').set(bits(v.get, 1n | (environmentMask(ctx.extensions) & environmentBits.zicboz))) });
   row(0x140, 'sscratch', '§12.1.6', { mask: all });
   row(0x141, 'sepc', '§12.1.7', { mask: all ^ 1n });
   row(0x142, 'scause', '§12.1.8', { mask: all });
@@ -170,7 +173,7 @@ const constant = (number: number, name: string, spec: string, value = 0n): void 
   row(0x305, 'mtvec', '§3.1.7', { mask: all ^ 2n });
   row(0x306, 'mcounteren', '§3.1.11', { mask: 7n, reset: { m: 0n, s: 7n } });
   row(0x30a, 'menvcfg', '§3.1.18', { read: ({ state }) => state.menvcfg.get,
-    write: (ctx, v) => [ctx.state.menvcfg.set(bits(v.get, (1n << 63n) | (1n << 61n) | 1n)), call(ctx.accesses.flushAll), lookUp(ctx)] });
+    write: (ctx, v) => [ctx.state.menvcfg.set(bits(v.get, (1n << 63n) | environmentMask(ctx.extensions) | 1n)), call(ctx.accesses.flushAll), lookUp(ctx)] });
   constant(0x320, 'mcountinhibit', '§3.1.12');
   row(0x340, 'mscratch', '§3.1.13', { mask: all });
   row(0x341, 'mepc', '§3.1.14', { mask: all ^ 1n });

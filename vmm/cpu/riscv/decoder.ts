@@ -1,4 +1,5 @@
 /** Instruction words into predecoded slots. */
+import { allExtensions, extensionNames, type Extensions, type OptionalExtension } from '#vmm/base/isa-extensions';
 import type { Decoder } from '../engine/code-cache.ts';
 import { engineHandlers, firstHandler } from '../engine/interpreter.ts';
 import { slot } from '../engine/layout.ts';
@@ -96,10 +97,19 @@ const packingOf = (row: Instruction): Packing => ({
 });
 
 const packings = new Map(instructions.map((row) => [row, packingOf(row)]));
-const packed: Packing[][] = buckets.map((rows) => rows.map((row) => packings.get(row)!));
+type Packed = readonly (readonly Packing[])[];
+const optional = new Set<string>(extensionNames);
+const isThere = ({ extension }: Instruction, extensions: Extensions): boolean => {
+  const name = extension.toLowerCase();
+  return !optional.has(name) || extensions.has(name as OptionalExtension);
+};
+const packed = (extensions: Extensions): Packed =>
+  buckets.map((rows) => rows.filter((row) => isThere(row, extensions)).map((row) => packings.get(row)!));
+/** Short instructions are all of the base. */
+const everything = packed(allExtensions);
 
-const decodeLong = (view: DataView, to: number, word: number): void => {
-  for (const packing of packed[bucket(word)]!) {
+const decodeLong = (table: Packed, view: DataView, to: number, word: number): void => {
+  for (const packing of table[bucket(word)]!) {
     const { encoding, format } = packing.row;
     if ((word & encoding.mask) >>> 0 !== encoding.match) continue;
     const imm = packing.immediate(word);
@@ -124,7 +134,7 @@ const decodeShort = (view: DataView, to: number, half: number): void => {
     const found = expand(half);
     const row = found && byName.get(found.row.expands)!;
     if (row) {
-      decodeLong(shortSlots, from, encodeOperands(row.encoding, found.operands));
+      decodeLong(everything, shortSlots, from, encodeOperands(row.encoding, found.operands));
       shortSlots.setUint16(from + slot.handler, handlerOf.get(`${row.name}/2`)!, true);
     } else shortSlots.setUint16(from + slot.handler, illegalHandler, true);
   }
@@ -133,20 +143,23 @@ const decodeShort = (view: DataView, to: number, half: number): void => {
   view.setInt32(to + slot.imm, shortSlots.getInt32(from + slot.imm, true), true);
 };
 
-export const decoder = (view: DataView): Decoder => ({
-  pageEnd: engineHandlers.pageEnd,
-  decode: (at, to, room, upper) => {
-    const half = view.getUint16(at, true);
-    if ((half & 3) !== 3) {
-      decodeShort(view, to, half);
-      return 2;
-    }
-    if (room < 4 && upper === undefined) {
-      view.setUint16(to + slot.handler, engineHandlers.crossing, true);
-      view.setUint16(to + slot.crossing, 0, true);
-      return 2;
-    }
-    decodeLong(view, to, (half | ((upper ?? view.getUint16(at + 2, true)) << 16)) >>> 0);
-    return 4;
-  },
-});
+export const decoder = (view: DataView, extensions: Extensions): Decoder => {
+  const table = packed(extensions);
+  return {
+    pageEnd: engineHandlers.pageEnd,
+    decode: (at, to, room, upper) => {
+      const half = view.getUint16(at, true);
+      if ((half & 3) !== 3) {
+        decodeShort(view, to, half);
+        return 2;
+      }
+      if (room < 4 && upper === undefined) {
+        view.setUint16(to + slot.handler, engineHandlers.crossing, true);
+        view.setUint16(to + slot.crossing, 0, true);
+        return 2;
+      }
+      decodeLong(table, view, to, (half | ((upper ?? view.getUint16(at + 2, true)) << 16)) >>> 0);
+      return 4;
+    },
+  };
+};

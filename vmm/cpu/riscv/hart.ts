@@ -1,5 +1,6 @@
 import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
+import { allExtensions, type Extensions } from '#vmm/base/isa-extensions';
 import type { HostMemory } from '#vmm/base/memory';
 import { emitAccesses, importEngine } from '../engine/access.ts';
 import type { Cell } from '../engine/cells.ts';
@@ -9,6 +10,7 @@ import { bankBytes, type EngineLayout, engineLayout, tlbBytes } from '../engine/
 import { call, i32, i64, ModuleBuilder } from '../engine/wasm.ts';
 import { type CsrContext, csrs, emitCsrs } from './csr.ts';
 import { decoder, handled } from './decoder.ts';
+import { environmentMask } from './environment.ts';
 import { emitFloat } from './float.ts';
 import type { ImsicPort } from './imsic-port.ts';
 import { Interpreted, type Runtime } from './interpreted.ts';
@@ -32,14 +34,16 @@ export class HartGroup {
   readonly ramBase: number;
   readonly layout: EngineLayout;
   readonly code: CodeCache;
+  readonly extensions: Extensions;
 
-  /** `harts` as it was given to `engineBytes` when the memory was made. */
-  constructor(options: { memory: HostMemory; ramBase: number; harts: number }) {
+  /** `harts` as it was given to `engineBytes` when the memory was made; all extensions unless told. */
+  constructor(options: { memory: HostMemory; ramBase: number; harts: number; extensions?: Extensions }) {
+    this.extensions = options.extensions ?? allExtensions;
     this.memory = options.memory;
     this.ramBase = options.ramBase;
     this.layout = engineLayout({ harts: options.harts, guestBytes: options.memory.guestBytes });
     invariant(this.layout.bytes <= this.memory.engineBytes, 'host memory has too little room for the engine');
-    this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view));
+    this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view, this.extensions));
   }
 
   /** From now on every hart's `onStore` is told of stores to the page of a physical address of RAM. */
@@ -140,7 +144,7 @@ export class Hart {
       invariant(cell, `${name} is no stored CSR`);
       return cell;
     };
-    const mmu = emitMmu(module, state, layout, this.#place, supervisorOnly);
+    const mmu = emitMmu(module, state, layout, this.#place, supervisorOnly, group.extensions);
     const accesses = emitAccesses(module, state, layout, this.#place, imports, mmu);
     const { nanoseconds, ticks, pending } = emitClock(module, state);
     const ctx: CsrContext = {
@@ -157,6 +161,7 @@ export class Hart {
       }),
       topInterrupt: emitTopInterrupt(module, state, stored('mideleg').get, pending),
       supervisorOnly,
+      extensions: group.extensions,
       hartId: this.id,
       stored,
     };
@@ -269,7 +274,7 @@ export class Hart {
     this.#set(state.nsPerInstruction, this.#options.nsPerInstruction ?? 1);
     this.#set(state.priv, supervisor ? 1 : 3);
     this.#set(state.mstatus, status.UXL | status.SXL);
-    this.#set(state.menvcfg, supervisor ? 1n << 63n : 0n);
+    this.#set(state.menvcfg, supervisor ? (1n << 63n) | environmentMask(this.#group.extensions) : 0n);
     this.#set(state.stimecmp, -1n);
     this.#set(state.superFirst, (1n << 63n) - 1n);
     this.#set(state.trapRetired, -1n);

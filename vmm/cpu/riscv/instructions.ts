@@ -1,5 +1,5 @@
 /**
- * RV64IMAFDC, Zicsr, Zifencei and the privileged instructions: one row each. Everything that knows instructions
+ * RV64IMAFDC, Zicsr, Zifencei, Zba, Zbb, Zbs, Zicond, Zicboz, Zawrs and the privileged instructions: one row each. Everything that knows instructions
  * (decoder, interpreter, test assembler, tests) is derived from these rows. Encodings: RISC-V ISA manual, volume I,
  * "RV32/64G Instruction Set Listings", and volume II, "Instruction Set Listings".
  */
@@ -16,6 +16,7 @@ export type Format = 'plain' | 'relative' | 'csr' | 'float';
 export interface Instruction {
   readonly name: string;
   readonly encoding: Encoding;
+  /** One of `optionalExtensions`, its first letter a capital, or one that every hart has. */
   readonly extension: string;
   readonly format: Format;
   readonly run: (b: Semantics) => Statement;
@@ -174,6 +175,72 @@ const row = (name: string, extension: string, text: string, run: Run, format: Fo
   csr('csrrw', '001', (_, operand) => operand);
   csr('csrrs', '010', i64.or);
   csr('csrrc', '011', (old, operand) => i64.and(old, i64.xor(operand, c(-1))));
+
+  for (const shift of [1, 2, 3] as const) {
+    const funct3 = shift.toString(2).padStart(2, '0');
+    row(`sh${shift}add`,    'Zba', `0010000 rs2 rs1 ${funct3}0 rd 0110011`, rr((a, b) => i64.add(i64.shl(a, c(shift)), b)));
+    row(`sh${shift}add.uw`, 'Zba', `0010000 rs2 rs1 ${funct3}0 rd 0111011`, rr((a, b) => i64.add(i64.shl(low(a), c(shift)), b)));
+  }
+  row('add.uw',  'Zba', '0000100 rs2 rs1 000 rd 0111011', rr((a, b) => i64.add(low(a), b)));
+  row('slli.uw', 'Zba', '000010 imm[5:0] rs1 001 rd 0011011', ri((a, b) => i64.shl(low(a), b)));
+
+  const invert = (value: I64): I64 => i64.xor(value, c(-1));
+  row('andn', 'Zbb', '0100000 rs2 rs1 111 rd 0110011', rr((a, b) => i64.and(a, invert(b))));
+  row('orn',  'Zbb', '0100000 rs2 rs1 110 rd 0110011', rr((a, b) => i64.or(a, invert(b))));
+  row('xnor', 'Zbb', '0100000 rs2 rs1 100 rd 0110011', rr((a, b) => invert(i64.xor(a, b))));
+  const unary = (f: (a: I64) => I64): Run => (b) => b.setX(f(b.x('rs1')));
+  const narrow = (f: (a: I32) => I32) => unary((a) => i64.extendU(f(i32.wrap(a))));
+  row('clz',    'Zbb', '011000000000 rs1 001 rd 0010011', unary(i64.clz));
+  row('ctz',    'Zbb', '011000000001 rs1 001 rd 0010011', unary(i64.ctz));
+  row('cpop',   'Zbb', '011000000010 rs1 001 rd 0010011', unary(i64.popcnt));
+  row('clzw',   'Zbb', '011000000000 rs1 001 rd 0011011', narrow(i32.clz));
+  row('ctzw',   'Zbb', '011000000001 rs1 001 rd 0011011', narrow(i32.ctz));
+  row('cpopw',  'Zbb', '011000000010 rs1 001 rd 0011011', narrow(i32.popcnt));
+  row('sext.b', 'Zbb', '011000000100 rs1 001 rd 0010011', unary(i64.extend8s));
+  row('sext.h', 'Zbb', '011000000101 rs1 001 rd 0010011', unary(i64.extend16s));
+  row('zext.h', 'Zbb', '000010000000 rs1 100 rd 0111011', unary((a) => i64.and(a, c(0xffff))));
+  for (const [name, funct3, test] of [['min', '100', i64.ltS], ['minu', '101', i64.ltU], ['max', '110', i64.gtS], ['maxu', '111', i64.gtU]] as const)
+    row(name, 'Zbb', `0000101 rs2 rs1 ${funct3} rd 0110011`, twice((a, b) => select(test(a, b), a, b)));
+  const rotateWord = (rotate: typeof i32.rotl) => (a: I64, b: I64): I64 => i64.extendS(rotate(i32.wrap(a), i32.wrap(b)));
+  row('rol',   'Zbb', '0110000 rs2 rs1 001 rd 0110011', rr(i64.rotl));
+  row('ror',   'Zbb', '0110000 rs2 rs1 101 rd 0110011', rr(i64.rotr));
+  row('rori',  'Zbb', '011000 imm[5:0] rs1 101 rd 0010011', ri(i64.rotr));
+  row('rolw',  'Zbb', '0110000 rs2 rs1 001 rd 0111011', rr(rotateWord(i32.rotl)));
+  row('rorw',  'Zbb', '0110000 rs2 rs1 101 rd 0111011', rr(rotateWord(i32.rotr)));
+  row('roriw', 'Zbb', '0110000 imm[4:0] rs1 101 rd 0011011', ri(rotateWord(i32.rotr)));
+  row('orc.b', 'Zbb', '001010000111 rs1 101 rd 0010011', (b) => {
+    const x = b.local('i64');
+    const ones = c(0x0101_0101_0101_0101n);
+    // Bit 7 of each byte: the byte is not 0.
+    const lower = c(0x7f7f_7f7f_7f7f_7f7fn);
+    const top = i64.or(i64.add(i64.and(x.get, lower), lower), x.get);
+    return [x.set(b.x('rs1')), b.setX(i64.mul(i64.and(i64.shrU(top, c(7)), ones), c(0xff)))];
+  });
+  row('rev8', 'Zbb', '011010111000 rs1 101 rd 0010011', (b) => {
+    const x = b.local('i64');
+    const swap = (bits: number, mask: bigint): Statement =>
+      x.set(i64.or(i64.and(i64.shrU(x.get, c(bits)), c(mask)), i64.shl(i64.and(x.get, c(mask)), c(bits))));
+    return [
+      x.set(i64.rotl(b.x('rs1'), c(32))), swap(16, 0x0000_ffff_0000_ffffn), swap(8, 0x00ff_00ff_00ff_00ffn), b.setX(x.get),
+    ];
+  });
+
+  for (const [name, funct7, funct3, f] of [
+    ['bclr', '010010', '001', (a: I64, bit: I64) => i64.and(a, i64.xor(i64.shl(c(1), bit), c(-1)))],
+    ['bext', '010010', '101', (a: I64, bit: I64) => i64.and(i64.shrU(a, bit), c(1))],
+    ['binv', '011010', '001', (a: I64, bit: I64) => i64.xor(a, i64.shl(c(1), bit))],
+    ['bset', '001010', '001', (a: I64, bit: I64) => i64.or(a, i64.shl(c(1), bit))],
+  ] as const) {
+    row(name,       'Zbs', `${funct7}0 rs2 rs1 ${funct3} rd 0110011`, rr(f));
+    row(`${name}i`, 'Zbs', `${funct7} imm[5:0] rs1 ${funct3} rd 0010011`, ri(f));
+  }
+
+  row('czero.eqz', 'Zicond', '0000111 rs2 rs1 101 rd 0110011', rr((a, b) => select(i64.eqz(b), c(0), a)));
+  row('czero.nez', 'Zicond', '0000111 rs2 rs1 111 rd 0110011', rr((a, b) => select(i64.eqz(b), a, c(0))));
+  row('cbo.zero',  'Zicboz', '000000000100 rs1 010 00000 0001111', (b) => b.privileged('zeroBlock', b.x('rs1')));
+  // A wait may end for any reason, and other harts run only when this one's turn is over.
+  row('wrs.nto',   'Zawrs', '00000000110100000000000001110011', () => []);
+  row('wrs.sto',   'Zawrs', '00000001110100000000000001110011', () => []);
 
   row('sret', 'S', '00010000001000000000000001110011', (b) => b.privileged('sret'));
   row('mret', 'M-mode', '00110000001000000000000001110011', (b) => b.privileged('mret'));

@@ -194,6 +194,7 @@ export class Interpreted implements Semantics {
     const operation = this.#x.outside(call(privileged.operations[name] as Returns<'void'>, ...args));
     if (name === 'mret' || name === 'sret' || name === 'ecall')
       return [state.pc.set(this.pc), operation, this.#x.reenter()];
-    return operation;
+    // Who is told of a store asks for the pc.
+    return name === 'zeroBlock' ? [state.pc.set(this.pc), operation] : operation;
   }
 }

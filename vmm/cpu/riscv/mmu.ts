@@ -1,8 +1,10 @@
 /** Address translation and protection (privileged ISA §3.7 PMP, §12.3–12.5 Sv39, Sv48, Sv57), as generated code. */
+import type { Extensions } from '#vmm/base/isa-extensions';
 import { access } from '../engine/access.ts';
 import type { EngineLayout } from '../engine/layout.ts';
 import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from '../engine/wasm.ts';
 import { block, br, brIf, call, choose, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
+import { environmentBits } from './environment.ts';
 import { causes, type HartState, status } from './state.ts';
 
 type Returns<T> = FunctionReference & { result: T };
@@ -17,6 +19,12 @@ export interface Mmu {
 const pte = { V: 1, R: 2, W: 4, X: 8, U: 16, A: 64, D: 128 } as const;
 /** satp.MODE of Sv39; Sv48 and Sv57 follow. */
 export const firstMode = 8;
+/** Bits 63:54 of an entry; N of Svnapot and PBMT of Svpbmt among them. */
+const highBits = 0x3ffn << 54n;
+const napotBit = 1n << 63n;
+const typeBits = 3n << 61n;
+/** The one size of Svnapot: 64 KiB. */
+const napotMask = 0xffffn;
 const ppnMask = i64.const((1n << 44n) - 1n);
 export const pmpEntries = 16;
 
@@ -30,7 +38,11 @@ export const emitMmu = (
   layout: EngineLayout,
   place: { readonly ramBase: number; readonly guestBase: number },
   supervisorOnly: boolean,
+  extensions: Extensions,
 ): Mmu => {
+  const [hasNapot, hasTypes] = [extensions.has('svnapot'), extensions.has('svpbmt')];
+  /** Bits of an entry above the page number that mean nothing: reserved. */
+  const reservedBits = c(highBits & ~(hasNapot ? napotBit : 0n) & ~(hasTypes ? typeBits : 0n));
   const fault = module.function('fault', ['i32', 'i64'], 'void', (locals) => [
     state.fault.set(k(1)),
     state.cause.set(i64.extendU(locals.param('i32', 0).get)),
@@ -96,7 +108,8 @@ export const emitMmu = (
   const translate = module.function('translate', ['i64', 'i32'], 'i64', (locals) => {
     const [address, kind] = [locals.param('i64', 0), locals.param('i32', 1)];
     const [priv, need] = [locals.local('i32'), locals.local('i32')];
-    const [mode, table, shift, at, entry, physical] = [
+    const [mode, table, shift, at, entry, physical, reach] = [
+      locals.local('i64'),
       locals.local('i64'),
       locals.local('i64'),
       locals.local('i64'),
@@ -117,7 +130,8 @@ export const emitMmu = (
     const entryHost: I32 = i32.add(i32.wrap(at.get), k(place.guestBase));
     const top = i64.sub(c(64), shift.get);
     const needed: I64 = select(write, c(pte.A | pte.D), c(pte.A));
-    const low: I64 = i64.sub(i64.shl(c(1), shift.get), c(1));
+    /** Bits of the address that the leaf does not translate. */
+    const low: I64 = reach.get;
     return [
       priv.set(state.priv.get),
       when(
@@ -143,21 +157,28 @@ export const emitMmu = (
             at.set(i64.sub(at.get, c(place.ramBase))),
             when(i64.geU(at.get, c(layout.guestBytes)), refused),
             entry.set(i64.load(entryHost)),
-            // Bits 63:54 belong to Svnapot, Svpbmt and the future; write without read is reserved.
+            // Write without read is reserved.
             when(
               i32.or(
                 i32.or(i32.eqz(has(pte.V)), i64.eq(i64.and(entry.get, c(pte.R | pte.W)), c(pte.W))),
-                i64.ne(i64.shrU(entry.get, c(54)), c(0)),
+                i64.ne(i64.and(entry.get, reservedBits), c(0)),
               ),
               pageFault,
             ),
             brIf(found, has(pte.R | pte.X)),
-            when(has(pte.A | pte.D | pte.U), pageFault),
+            when(i64.ne(i64.and(entry.get, c(highBits | BigInt(pte.A | pte.D | pte.U))), c(0)), pageFault),
             when(i64.leU(shift.get, c(12)), pageFault),
             table.set(i64.shl(i64.and(i64.shrU(entry.get, c(10)), ppnMask), c(12))),
             br(levels),
           ),
         ),
+        hasTypes
+          ? when(isSet(entry.get, typeBits), [
+              // PBMT 3 is reserved, and all are without menvcfg.PBMTE (Svpbmt).
+              when(i64.eq(i64.and(entry.get, c(typeBits)), c(typeBits)), pageFault),
+              when(i32.eqz(isSet(state.menvcfg.get, environmentBits.svpbmt)), pageFault),
+            ])
+          : [],
         need.set(
           select(
             write,
@@ -172,6 +193,16 @@ export const emitMmu = (
           when(i32.and(has(pte.U), i32.or(fetch, i32.eqz(isSet(mstatus, status.SUM)))), pageFault),
         ),
         physical.set(i64.shl(i64.and(i64.shrU(entry.get, c(10)), ppnMask), c(12))),
+        reach.set(i64.sub(i64.shl(c(1), shift.get), c(1))),
+        hasNapot
+          ? when(isSet(entry.get, napotBit), [
+              // Of the lowest level only, with ppn[3:0] = 1000 (Svnapot).
+              when(i64.ne(shift.get, c(12)), pageFault),
+              when(i64.ne(i64.and(physical.get, c(napotMask)), c(0x8000)), pageFault),
+              physical.set(i64.xor(physical.get, c(0x8000))),
+              reach.set(c(napotMask)),
+            ])
+          : [],
         when(i64.ne(i64.and(physical.get, low), c(0)), pageFault),
         when(i64.ne(i64.and(entry.get, needed), needed), [
           // Svade unless menvcfg.ADUE asks for Svadu.
@@ -180,7 +211,7 @@ export const emitMmu = (
           i64.store(entryHost, i64.or(entry.get, needed)),
         ]),
         physical.set(i64.or(physical.get, i64.and(address.get, low))),
-        when(i64.ne(shift.get, c(12)), [
+        when(i64.ne(reach.get, c(0xfff)), [
           state.superFirst.set(
             choose(
               'i64',

@@ -2,12 +2,14 @@
  * Traps, interrupts, returns from them, and what else belongs to the privileged architecture, as generated code
  * (privileged ISA §3.1.6–3.1.9, §3.3, §12.2; AIA §5.2.3 for stopi).
  */
+import { zeroBlockBytes } from '#vmm/base/isa-extensions';
 import { access, type Accesses } from '../engine/access.ts';
 import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from '../engine/wasm.ts';
 import { block, br, brIf, call, choose, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
 import type { CsrContext } from './csr.ts';
 import { isSet, type Mmu } from './mmu.ts';
 import type { PrivilegedName } from './semantics.ts';
+import { environmentBits } from './environment.ts';
 import { causes, type HartState, status, stopCode } from './state.ts';
 
 type Returns<T> = FunctionReference & { result: T };
@@ -309,5 +311,18 @@ export const emitPrivileged = (
     ];
   });
 
-  return { boundary, raise, operations: { ecall, mret, sret, wfi, sfenceVma, fenceI: accesses.fenceCode } };
+  const zeroBlock = module.function('zeroBlock', ['i64'], 'void', (locals) => {
+    const [address, host] = [locals.param('i64', 0), locals.local('i32')];
+    const lacks = (value: I64): I32 => i64.eqz(i64.and(value, c(environmentBits.zicboz)));
+    return [
+      // CBZE of menvcfg, and in U-mode of senvcfg as well (privileged ISA §3.1.18, §12.1.10).
+      when(i32.and(i32.ltU(state.priv.get, k(3)), lacks(state.menvcfg.get)), refuse),
+      when(i32.and(i32.eqz(state.priv.get), lacks(ctx.stored('senvcfg').get)), refuse),
+      host.set(call(accesses.ramAddress, i64.and(address.get, c(-zeroBlockBytes)), k(access.write))),
+      when(state.fault.get, ret()),
+      Array.from({ length: zeroBlockBytes / 8 }, (_, i) => i64.store(host.get, c(0), 8 * i)),
+    ];
+  });
+
+  return { boundary, raise, operations: { zeroBlock, ecall, mret, sret, wfi, sfenceVma, fenceI: accesses.fenceCode } };
 };

@@ -7,7 +7,7 @@ import type { Code, I32, I64, Local, Statement, ValueType } from '../engine/wasm
 import type { FloatFormat, FloatOperation } from './float.ts';
 
 /** Functions of the privileged architecture (privileged.ts). They may fault, and may set the pc. */
-export type PrivilegedName = 'ecall' | 'mret' | 'sret' | 'wfi' | 'sfenceVma' | 'fenceI';
+export type PrivilegedName = 'ecall' | 'mret' | 'sret' | 'wfi' | 'sfenceVma' | 'fenceI' | 'zeroBlock';
 
 export interface Semantics {
   /** A scratch local, free again behind the instruction. */
