@@ -6,8 +6,13 @@ import { Replay } from '#iommufd/conformance/replay';
 import type { Scenario } from '#iommufd/conformance/riscv-iommu';
 import { replayScenario } from '#iommufd/conformance/riscv-iommu';
 import { SimulatedTarget } from '#iommufd/conformance/simulated-target';
+import type { ReplayTarget } from '#iommufd/conformance/target';
+import { LinuxHost } from '#iommufd/linux/host';
+import { loadLibc } from '#iommufd/linux/libc';
+import { LinuxTarget } from '#iommufd/linux/target';
+import { errnoName } from '#vmm/base/errno';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
-import type { ReporterName } from './conformance.ts';
+import type { HostName, ReporterName } from './conformance.ts';
 import { reporters } from './conformance-report.ts';
 import { CommandError, exitCodes } from './exit.ts';
 import { readFile } from './files.ts';
@@ -37,7 +42,9 @@ interface Recording {
 interface Kind {
   /** Undefined: the index is not of this kind. */
   readonly recordings: (index: unknown) => readonly Recording[] | undefined;
-  readonly replay: (text: string, wants: (name: string) => boolean) => Iterable<CaseResult>;
+  /** Who can answer. */
+  readonly hosts: readonly HostName[];
+  readonly replay: (text: string, wants: (name: string) => boolean, host: Host) => Iterable<CaseResult>;
 }
 
 const maxBytes = 256 << 20;
@@ -54,8 +61,32 @@ function* replayVectors(text: string, wants: (name: string) => boolean): Iterabl
   }
 }
 
-function* replayCalls(text: string): Iterable<CaseResult> {
-  const { name, calls, difference: found } = new Replay(new SimulatedTarget()).run(parseRecords(text));
+interface Host {
+  readonly name: HostName;
+  readonly newTarget: () => ReplayTarget & { release?(): void };
+}
+/** By the name that `--host` takes. */
+const hosts: Readonly<Record<HostName, () => Promise<Host>>> = {
+  simulated: () => Promise.resolve({ name: 'simulated', newTarget: () => new SimulatedTarget() }),
+  kernel: openLinux,
+};
+
+/** The running kernel; one sentence about what is missing. */
+async function openLinux(): Promise<Host> {
+  const missing = (what: string): CommandError => new CommandError('resource', `--host kernel: ${what}`);
+  if (process.platform !== 'linux') throw missing(`expected Linux, but this is ${process.platform}`);
+  const libc = await loadLibc();
+  if (!libc) throw missing('expected the package koffi, but it is not installed (npm install koffi)');
+  const fd = new LinuxHost(libc).open('/dev/iommu');
+  if (fd < 0) throw missing(`expected to open /dev/iommu, but the kernel answers ${errnoName(-fd)}`);
+  libc.call('close', fd);
+  return { name: 'kernel', newTarget: () => new LinuxTarget(libc) };
+}
+
+function* replayCalls(text: string, _wants: unknown, { newTarget }: Host): Iterable<CaseResult> {
+  const target = newTarget();
+  const { name, calls, difference: found } = new Replay(target).run(parseRecords(text));
+  target.release?.();
   const difference = found && {
     where: `call ${found.n}: ${found.call} ${found.arguments}`.trimEnd(),
     lines: found.lines,
@@ -72,6 +103,7 @@ const kinds: Readonly<Record<string, Kind>> = {
       Array.isArray(index) && index.every((row) => hasText(row, 'case') && hasText(row, 'file'))
         ? (index as { case: string; file: string }[]).map((row) => ({ file: row.file, name: row.case }))
         : undefined,
+    hosts: ['simulated', 'kernel'],
     replay: replayCalls,
   },
   'riscv-iommu': {
@@ -81,6 +113,7 @@ const kinds: Readonly<Record<string, Kind>> = {
         ? (themes as { file: string }[])
         : undefined;
     },
+    hosts: ['simulated'],
     replay: replayVectors,
   },
 };
@@ -103,17 +136,19 @@ function parseIndex(text: string): unknown {
   }
 }
 
-function* replayFolder(dir: string, wants: (name: string) => boolean): Iterable<CaseResult> {
+function* replayFolder(dir: string, wants: (name: string) => boolean, host: Host): Iterable<CaseResult> {
   const path = join(dir, 'index.json');
   const index = parseIndex(readText(path)) ?? {};
   for (const kind of Object.values(kinds)) {
     const recordings = kind.recordings(index);
     if (!recordings) continue;
+    if (!kind.hosts.includes(host.name))
+      throw new CommandError('usage', `${path}: expected recordings of system calls for --host ${host.name}`);
     for (const { file, name } of recordings) {
       if (name !== undefined && !wants(name)) continue;
       const text = readText(join(dir, file));
       try {
-        yield* kind.replay(text, wants);
+        yield* kind.replay(text, wants, host);
       } catch (error) {
         if (!(error instanceof SyntaxError)) throw error;
         throw new CommandError('usage', `${join(dir, file)}: expected JSON lines, but ${error.message}`);
@@ -125,11 +160,15 @@ function* replayFolder(dir: string, wants: (name: string) => boolean): Iterable<
 }
 
 /** Prints results as they come; the exit code: 1 on any difference. */
-export function conformance(dir: string, options: { readonly case: string; readonly reporter: ReporterName }): number {
+export async function conformance(
+  dir: string,
+  options: { readonly case: string; readonly reporter: ReporterName; readonly host: HostName },
+): Promise<number> {
+  const host = await hosts[options.host]();
   const reporter = reporters[options.reporter]((text) => stdout.line(text));
   let cases = 0;
   let failed = 0;
-  for (const result of replayFolder(dir, globFilter([options.case]))) {
+  for (const result of replayFolder(dir, globFilter([options.case]), host)) {
     cases++;
     if (result.difference) failed++;
     reporter.result(result);

@@ -2,6 +2,8 @@ import { Argument, Option } from '@commander-js/extra-typings';
 import { newCommand } from './command.ts';
 
 export const reporterNames = ['pretty', 'tap', 'junit', 'json'] as const;
+const hostNames = ['simulated', 'kernel'] as const;
+export type HostName = (typeof hostNames)[number];
 export type ReporterName = (typeof reporterNames)[number];
 
 export const conformanceCommand = () =>
@@ -16,7 +18,12 @@ export const conformanceCommand = () =>
     .addOption(
       new Option('--reporter <name>', 'how results are printed').choices(reporterNames).default('pretty' as const),
     )
+    .addOption(
+      new Option('--host <name>', 'whose answers: our kernel, or the one this machine runs (needs the package koffi)')
+        .choices(hostNames)
+        .default('simulated' as const),
+    )
     .action(async (dir, options) => {
       const { conformance } = await import('./conformance-run.ts');
-      process.exitCode = conformance(dir, options);
+      process.exitCode = await conformance(dir, options);
     });

@@ -21,6 +21,7 @@ const layers: Record<string, readonly string[]> = {
   'iommufd/arch': ['iommufd/pagetable'],
   'iommufd/host': ['iommufd/arch', 'iommufd/pagetable'],
   'iommufd/kernel': ['iommufd/client/host.ts', 'iommufd/uapi', 'iommufd/arch', 'iommufd/pagetable', 'iommufd/host'],
+  'iommufd/linux': ['iommufd/client/host.ts', 'iommufd/conformance/target.ts'],
   'iommufd/conformance': ['iommufd'],
   iommufd: ['iommufd'],
   viommu: ['iommufd/uapi', 'iommufd/client', 'iommufd/arch', 'iommufd/pagetable'],
