@@ -78,7 +78,7 @@ class PrivateApt {
 
   get(...args: readonly string[]): { readonly isOk: boolean; readonly said: string } {
     const { status, stdout, stderr } = spawnSync('apt-get', [...this.#options, ...args], { cwd: this.#root });
-    return { isOk: status === 0, said: `${stdout}${stderr}` };
+    return { isOk: status === 0, said: stdout.toString() + stderr.toString() };
   }
 
   names(pattern: string): string[] {

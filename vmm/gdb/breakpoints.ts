@@ -57,7 +57,9 @@ export class Breakpoints {
   }
 
   clear(): void {
-    for (const address of [...this.#breakpoints.keys()]) this.remove(address);
+    for (const one of this.#breakpoints.values()) this.#takeOut(one);
+    this.#breakpoints.clear();
+    this.#fence();
     this.#watchpoints.clear();
   }
 
