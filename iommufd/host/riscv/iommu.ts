@@ -74,6 +74,10 @@ export type AtsAnswer =
 /**
  * A RISC-V IOMMU as silicon: the register-and-queue front end over a back end that walks tables in memory, with
  * caches that only commands empty. Devices reach memory through `port`.
+ *
+ * Translations and contexts are cached (§2.8); pointers between tables are not. A nested walk costs less than three
+ * look-ups of a cache would, and a pointer that changed without its invalidation is told of by
+ * `checkStaleTranslations` all the same.
  */
 export class RiscvIommu implements BackEnd {
   readonly translator: Translator;
@@ -321,9 +325,10 @@ const effects: Record<CommandName, (iommu: RiscvIommu, command: Command, itag: n
     if (o.PR || o.PW) devices?.fence?.(o.PR === 1n, o.PW === 1n);
     return 'done';
   },
-  'ATS.INVAL': ({ devices }, command, itag) => {
+  'ATS.INVAL': ({ devices, check }, command, itag) => {
     // With nobody to answer, the request times out (§3.1.4).
     if (!devices) return 'timeout';
+    check?.deviceInvalidated(message(command));
     devices.invalidate(message(command), itag);
     return 'waiting';
   },

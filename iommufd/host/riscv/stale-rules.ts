@@ -4,7 +4,7 @@ import type { Translation, TranslationRequest } from './translation.ts';
 import type { TableKind } from './walk-observer.ts';
 
 /** Which cache served. The vIOMMU's is what it attached a device to when it last read the guest's context. */
-export type StaleCache = 'IOTLB' | 'device context' | 'process context' | 'vIOMMU context';
+export type StaleCache = 'IOTLB' | 'device ATC' | 'device context' | 'process context' | 'vIOMMU context';
 
 export interface StaleRule {
   readonly name: string;
@@ -29,6 +29,9 @@ interface Facts {
   readonly pscid: string;
   readonly page: string;
   readonly guestPage: string;
+  readonly rid: string;
+  readonly pv: string;
+  readonly address: string;
 }
 
 const leafOnly = 'AV=1';
@@ -44,6 +47,7 @@ export const staleRules = {
   secondLeaf: { name: 'a leaf of the second stage changed', spec: '§6.3.4', command: ({ vm, guestPage }) => `IOTINVAL.GVMA ${vm}, ${leafOnly}, ADDR=${guestPage}` },
   secondPointer: { name: 'a non-leaf entry of the second stage changed', spec: '§6.3.4', command: ({ vm }) => `IOTINVAL.GVMA ${vm}, AV=0` },
   firstLeaf: { name: 'a leaf of the first stage changed', spec: '§6.3.5', command: ({ vm, pscid, page }) => `IOTINVAL.VMA ${vm}, ${leafOnly}, ${pscid}, ADDR=${page}` },
+  deviceAtc: { name: 'a table changed under a device’s own translation cache', spec: '§6.3.7', command: ({ rid, pv, address }) => `ATS.INVAL RID=${rid}, ${pv}, PAYLOAD=${address}` },
   firstPointer: { name: 'a non-leaf entry of the first stage changed', spec: '§6.3.5', command: ({ vm, pscid }) => `IOTINVAL.VMA ${vm}, AV=0, ${pscid}` },
 } as const satisfies Record<string, StaleRule>;
 
@@ -68,7 +72,7 @@ const rules: Readonly<Record<TableKind, readonly [context: StaleRule, leaf: Stal
 
 /** The rule that a changed entry, which was `was`, falls under. */
 export const ruleOf = (cache: StaleCache, table: TableKind, was: bigint): StaleRule =>
-  rules[table][cache !== 'IOTLB' ? 0 : isPointer(table, was) ? 2 : 1];
+  cache === 'device ATC' ? staleRules.deviceAtc : rules[table][cache !== 'IOTLB' ? 0 : isPointer(table, was) ? 2 : 1];
 
 export const missingCommand = (rule: StaleRule, { gpa, request, result, guestRid }: RuleInput): string => {
   const inGuest = guestRid !== undefined;
@@ -79,6 +83,9 @@ export const missingCommand = (rule: StaleRule, { gpa, request, result, guestRid
     vm: !inGuest && result && result.gscid >= 0 ? `GV=1, GSCID=${result.gscid}` : 'GV=0',
     pscid: result && result.pscid >= 0 && !result.global ? `PSCV=1, PSCID=${result.pscid}` : 'PSCV=0',
     page: page(request.iova),
+    rid: hex(guestRid ?? request.deviceId),
+    pv: request.processIdValid ? `PV=1, PID=${request.processId}` : 'PV=0',
+    address: hex((request.iova >> 12n) << 12n),
     guestPage: page(gpa ?? result?.gpa ?? 0n),
   });
 };

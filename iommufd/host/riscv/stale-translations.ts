@@ -8,9 +8,11 @@ import { bdf, hex, pageBytes } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
 import { noPasid } from '#vmm/base/ports';
 import type { DmaResult } from '#vmm/base/ports';
+import type { DeviceMessage } from '#iommufd/arch/riscv/ports';
 import { entryWords, type Iotlb, right } from '../iotlb.ts';
 import { HostMemoryPort } from '../memory-port.ts';
 import { Probe, type TableRead } from './probe.ts';
+import { type Change, Shadow } from './table-shadow.ts';
 import { isPointer, missingCommand, ruleOf, type StaleCache, type StaleRule } from './stale-rules.ts';
 import type { Translation, TranslationRequest } from './translation.ts';
 import type { ContextWatch, Translator } from './translator.ts';
@@ -58,63 +60,6 @@ export interface StaleTranslationsOptions {
   readonly graceNs?: number;
 }
 
-/** An entry that changed, and its first doubleword that did. */
-interface Change {
-  readonly read: TableRead;
-  readonly index: number;
-  readonly was: bigint;
-  readonly is: bigint;
-}
-
-/** Entries of tables that something cached was made from: where, and what they held. */
-class Shadow {
-  readonly reads: readonly TableRead[];
-  readonly #at: Int32Array;
-  readonly #values: Int32Array;
-  /** Told already, or not worth telling until it is filled again. */
-  isReported = false;
-  constructor(words: Int32Array, reads: readonly TableRead[]) {
-    this.reads = reads;
-    let count = 0;
-    for (const read of reads) count += 2 * (read.words?.length ?? 0);
-    this.#at = new Int32Array(count);
-    this.#values = new Int32Array(count);
-    let next = 0;
-    for (const { hpa, words: doublewords } of reads) {
-      const first = Number(hpa) / 4;
-      for (let i = 0; i < 2 * (doublewords?.length ?? 0); i++) this.#at[next++] = first + i;
-    }
-    this.renew(words);
-  }
-
-  renew(words: Int32Array): void {
-    for (let i = 0; i < this.#at.length; i++) this.#values[i] = words[this.#at[i]!]!;
-  }
-
-  holds(words: Int32Array): boolean {
-    const at = this.#at;
-    const values = this.#values;
-    for (let i = 0; i < at.length; i++) if (words[at[i]!] !== values[i]) return false;
-    return true;
-  }
-
-  /** The reads of entries that changed, each with the first doubleword that did. */
-  changed(view: DataView): Change[] {
-    const found: Change[] = [];
-    let next = 0;
-    for (const read of this.reads) {
-      const count = read.words?.length ?? 0;
-      for (let i = 0; i < count; i++, next += 2) {
-        const is = view.getBigUint64(this.#at[next]! * 4, true);
-        const was = (BigInt(this.#values[next + 1]! >>> 0) << 32n) | BigInt(this.#values[next]! >>> 0);
-        if (is === was) continue;
-        if (found.at(-1)?.read !== read) found.push({ read, index: i, was, is });
-      }
-    }
-    return found;
-  }
-}
-
 interface Cached {
   readonly shadow: Shadow;
   readonly request: TranslationRequest;
@@ -143,6 +88,9 @@ const defaultGraceNs = 20_000;
 const mostWrites = 1 << 16;
 const mostFindings = 10_000;
 const mostContexts = 1 << 17;
+/** Pages remembered of a device's translation cache, and addresses that lead to one. */
+const mostTold = 1 << 16;
+const mostAliases = 15;
 /** Tables that a guest makes itself. */
 const guestTables: ReadonlySet<TableKind> = new Set<TableKind>(['PDT', 'PC', 'stage 1', 'MSI']);
 const levelled: ReadonlySet<TableKind> = new Set<TableKind>(['DDT', 'PDT', 'stage 1', 'stage 2']);
@@ -308,6 +256,74 @@ export class StaleTranslations implements ContextWatch {
     if (shadow) this.#context('vIOMMU context', shadow, rid, noPasid, () => this.#guest.get(rid));
   }
 
+  // ── What devices cache themselves ─────────────────────────────────────────────────────────────────────────────────
+
+  /** By device, then by the page that the device was told. */
+  readonly #told = new Map<number, Map<bigint, Cached[]>>();
+
+  /** A device was given the translated address `address` for this ATS request. */
+  translated(request: TranslationRequest, address: bigint): void {
+    const { reads, result } = this.#probe.translate(request);
+    if (!result.ok) return;
+    let pages = this.#told.get(request.deviceId);
+    if (!pages) this.#told.set(request.deviceId, (pages = new Map()));
+    const page = address >> 12n;
+    const same = pages.get(page) ?? [];
+    const others = same.filter((one) => !isSamePage(one.request, request));
+    if (pages.size >= mostTold && !pages.has(page)) pages.clear();
+    pages.set(page, [...others.slice(-mostAliases), { shadow: this.#shadow(reads), request, result }]);
+  }
+
+  /**
+   * A device used a translated address. Which of the pages it was told that address for it means is not known: one whose
+   * tables still say so will do.
+   */
+  translatedServed(rid: number, hi: number, lo: number): void {
+    if (this.#suspects.length > 0) this.review();
+    const page = ((BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0)) >> 12n;
+    const known = this.#told.get(rid)?.get(page);
+    if (!known || known.some(({ shadow }) => shadow.isReported || shadow.holds(this.#words))) return;
+    const now = known.map(({ request }) => this.#probe.translate(request).result);
+    const holds = now.some((one, i) => {
+      const { gpa, pa, t2gpa, read, write } = known[i]!.result;
+      // Under T2GPA the second stage comes only when the address is used.
+      return one.ok && (t2gpa ? one.gpa === gpa : one.pa === pa) && (one.read || !read) && (one.write || !write);
+    });
+    if (holds) return;
+    const { shadow, request, result } = known[0]!;
+    const last = now[0]!;
+    this.#suspect({
+      cache: 'device ATC',
+      shadow,
+      changes: shadow.changed(this.#view),
+      request,
+      served: told(result),
+      now: last.ok ? told(last) : last.cause.name,
+      isCached: () =>
+        this.#told
+          .get(rid)
+          ?.get(page)
+          ?.some((one) => one.shadow === shadow) ?? false,
+      result,
+    });
+  }
+
+  /** An ATS Invalidation Request went to a device: until it is completed the device may use what it has. */
+  deviceInvalidated({ rid, processId, payload }: DeviceMessage): void {
+    const pages = this.#told.get(rid);
+    if (!pages) return;
+    const { first, last } = atsRange(payload);
+    const isGlobal = (payload & 1n) !== 0n;
+    for (const [page, known] of pages) {
+      const kept = known.filter(({ request: { iova, processIdValid, processId: pasid } }) => {
+        const isOf = isGlobal || (processId === undefined ? !processIdValid : processIdValid && pasid === processId);
+        return !isOf || iova < first || iova > last;
+      });
+      if (kept.length === 0) pages.delete(page);
+      else pages.set(page, kept);
+    }
+  }
+
   // ── Who wrote ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** A device was given these segments to write. */
@@ -427,6 +443,17 @@ const anyRequest = (deviceId: number, pasid: number): TranslationRequest => ({
 /** A pointer to a table that became a pointer to another: whatever it leads to, caches of pointers must be told. */
 const isPointerMoved = ({ read: { table }, was, is }: Change): boolean =>
   levelled.has(table) && isPointer(table, was) && isPointer(table, is) && was >> 10n !== is >> 10n;
+
+const isSamePage = (a: TranslationRequest, b: TranslationRequest): boolean =>
+  a.iova >> 12n === b.iova >> 12n && a.processIdValid === b.processIdValid && a.processId === b.processId;
+
+/** Bytes that an invalidation's payload names: with S (bit 11) the first 0 above tells its size (PCI Express Base 6.0 §10.2.3.2). */
+const atsRange = (payload: bigint): { readonly first: bigint; readonly last: bigint } => {
+  const address = payload & ~0xfffn;
+  const ones = payload & 0x800n ? address | 0xfffn : 0x7ffn;
+  const size = BigInt.asUintN(64, ones ^ (ones + 1n));
+  return { first: address & ~size, last: address | size };
+};
 
 const told = ({ pa, read, write, execute }: Translation): string =>
   `${hex(pa)} ${read ? 'r' : '-'}${write ? 'w' : '-'}${execute ? 'x' : '-'}`;

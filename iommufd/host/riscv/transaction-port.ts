@@ -127,6 +127,7 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     const iommu = this.#iommu;
     const { iotlb, statistics } = iommu;
     const need = isWrite ? right.write : right.read;
+    if (request.isTranslated) iommu.check?.translatedServed(this.rid, hi, lo);
     const second = request.isTranslated && !request.execute ? this.#secondStage(request) : undefined;
     if (second?.epoch === iommu.epoch) {
       const at = iotlb.lookup(second.space, second.process, hi | 0, lo | 0);
@@ -206,7 +207,8 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     const iommu = this.#iommu;
     iommu.check?.deviceUsed(this.rid);
     const completion = this.#completion;
-    const answer = iommu.atsRequest(this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite));
+    const asked = this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite);
+    const answer = iommu.atsRequest(asked);
     completion.status = answer.status;
     completion.hi = 0;
     completion.lo = 0;
@@ -223,6 +225,7 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
       completion.untranslatedOnly = answer.untranslatedOnly;
       if (answer.translation) {
         const { shift } = answer.translation;
+        iommu.check?.translated(asked, answer.address);
         const first = (answer.address >> BigInt(shift)) << BigInt(shift);
         completion.shift = shift;
         completion.hi = Number(first >> 32n);

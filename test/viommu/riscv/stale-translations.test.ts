@@ -8,7 +8,7 @@ import { parseConfig } from '#vmm/config/parse';
 import type { MachineConfigInput } from '#vmm/config/schema';
 import { layout } from '#vmm/machine/layout';
 import { Machine } from '#vmm/machine/machine';
-import { Driver, places } from './harness.ts';
+import { atsDeviceId, Driver, places } from './harness.ts';
 
 const slot = 1;
 const deviceId = slot << 3;
@@ -98,6 +98,70 @@ describe("a guest driver's forgotten invalidation", () => {
     driver.command('IOFENCE.C');
     use(driver);
     use(driver);
+    expect(driver.machine.staleTranslations()).toEqual([]);
+    driver.machine.close();
+  });
+});
+
+describe("a device's own translation cache", () => {
+  const scene = (): { readonly driver: Driver; readonly use: () => void; readonly fetch: () => void } => {
+    const driver = new Driver(1, 1, { checks: ['stale-translations'] });
+    driver.enableDirectory();
+    driver.setContext(atsDeviceId, driver.sharing());
+    driver.command('IODIR.INVAL_DDT');
+    driver.map(BigInt(iova));
+    const fn = driver.functions[0]!;
+    let address = 0n;
+    const fetch = (): void => {
+      const { hi, lo } = fn.translate(BigInt(iova), 1);
+      address = (BigInt(hi) << 32n) | BigInt(lo);
+    };
+    fetch();
+    return { driver, fetch, use: () => void fn.access('read', address + 8n, 8, 1, true) };
+  };
+  const iotinval = (driver: Driver): void =>
+    driver.command('IOTINVAL.VMA', { AV: 1n, PSCV: 1n, PSCID: 1n, ADDR: BigInt(iova / 4096) });
+  const inval = (driver: Driver, payload: bigint): void =>
+    driver.command('ATS.INVAL', { PV: 1n, PID: 1n, RID: BigInt(atsDeviceId), PAYLOAD: payload });
+
+  it('is told of where only the IOMMU was invalidated, or another page of the device', () => {
+    const { driver, use } = scene();
+    use();
+    driver.map(BigInt(iova), 0n);
+    iotinval(driver);
+    inval(driver, BigInt(iova) + 0x1000n);
+    use();
+    use();
+    expect(driver.machine.staleTranslations()).toHaveLength(1);
+    expect(driver.machine.staleTranslations()[0]).toMatchObject({
+      cache: 'device ATC',
+      pasid: 1,
+      table: 'stage 1 level 0',
+      missing: `ATS.INVAL RID=0x${atsDeviceId.toString(16)}, PV=1, PID=1, PAYLOAD=0x${iova.toString(16)}`,
+    });
+    driver.machine.close();
+  });
+
+  it.each([
+    ['the page', BigInt(iova)],
+    ['a range of two pages', BigInt(iova) | 0x800n],
+    ['everything', 0x7fff_ffff_ffff_f800n],
+  ])('is right where %s was invalidated', (_, payload) => {
+    const { driver, use } = scene();
+    driver.map(BigInt(iova), 0n);
+    iotinval(driver);
+    inval(driver, payload);
+    use();
+    expect(driver.machine.staleTranslations()).toEqual([]);
+    driver.machine.close();
+  });
+
+  it('is right where the device asked again', () => {
+    const { driver, use, fetch } = scene();
+    driver.map(BigInt(iova), 0xd7n, places.page + 0x1000);
+    iotinval(driver);
+    fetch();
+    use();
     expect(driver.machine.staleTranslations()).toEqual([]);
     driver.machine.close();
   });
