@@ -87,6 +87,12 @@ export const programs = [
       'Processes in U-mode give the exerciser plain pointers to memory that is not there; every page request is answered, under memory pressure, overflow and a kill, and nothing leaks.',
   },
   {
+    name: 'sva-isolation',
+    title: 'Every way out is tried, and none is found',
+    proves:
+      'Forged PASIDs and translated addresses, tables and contexts that lie, tables edited during a walk and unmapped messages all end in their named faults.',
+  },
+  {
     name: 'bench-int',
     title: 'Benchmark: integer instructions',
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',

@@ -27,7 +27,7 @@ describe('the guest sva-vsva', () => {
   it('stops the third', () => {
     expect(all('fault').map(({ iova }) => iova)).toEqual(['0x1020800000', '0x80200000', '0x10000000000000']);
     expect(new Set(all('fault').map(({ pasid }) => pasid)).size).toBe(1);
-    expect(result('thief')).toMatchObject({ own: '0x0', secret: '0x4', kernel: '0x4', nonsense: '0x4', code: '139' });
+    expect(result('theft')).toMatchObject({ own: '0x0', secret: '0x4', kernel: '0x4', nonsense: '0x4', code: '139' });
     expect(stats.devices[0]!.faults).toBe(3);
   });
 

@@ -178,7 +178,7 @@ static void thief_part(void) {
     faults++;
   }
   const u64 *status = p->report + REPORT_STATUS;
-  print("thief: own=0x%lx secret=0x%lx kernel=0x%lx nonsense=0x%lx faults=%u code=%u\n", status[0], status[1], status[2],
+  print("theft: own=0x%lx secret=0x%lx kernel=0x%lx nonsense=0x%lx faults=%u code=%u\n", status[0], status[1], status[2],
         status[3], faults, p->exit_code);
   REQUIRE(status[0] == 0, "the thief cannot read into its own memory");
   for (u32 i = 1; i < 4; i++) REQUIRE(status[i] == DATA_TRANSFER_ERROR, "attempt %u of the thief ended with 0x%lx", i, status[i]);
