@@ -1,15 +1,23 @@
 import { newCommand } from './command.ts';
 import { Argument } from '@commander-js/extra-typings';
+import { type DemoName, demos } from './demos.ts';
+
+const names = Object.keys(demos) as DemoName[];
 
 export const demoCommand = () =>
   newCommand('demo')
     .description('run a bundled guest and tell what happens: guest step → vIOMMU command → iommufd calls → hardware')
     .addArgument(
-      new Argument('<demo>', 'dma: an NVMe disk and two network cards do DMA through the vIOMMU').choices(['dma']),
+      new Argument(
+        '<demo>',
+        Object.entries(demos)
+          .map(([name, { doc }]) => `${name}: ${doc}`)
+          .join('; '),
+      ).choices(names),
     )
     .addHelpText(
       'before',
-      'Examples:\n  iommulab demo dma\n  iommulab demo dma --json\n  iommulab demo dma --disk disk.img --trace dma.jsonl -v\n',
+      'Examples:\n  iommulab demo dma\n  iommulab demo vpri --trace-perfetto vpri.json\n  iommulab demo dma --json\n  iommulab demo dma --disk disk.img --trace dma.jsonl -v\n',
     )
     .option('--disk <path>', 'use this image, made by an earlier --keep, instead of a new one')
     .option('--keep', 'keep the new disk image and say where it is')
@@ -19,7 +27,7 @@ export const demoCommand = () =>
     .option('--timeout <time>', 'stop after this much wall time', '120s')
     .option('--json', 'the story, the checks and the numbers as one JSON document')
     .option('-v, --verbose', 'show every event on stderr')
-    .action(async (_, options) => {
-      const { demoDma } = await import('./demo-dma.ts');
-      process.exitCode = await demoDma(options);
+    .action(async (name, options) => {
+      const { runDemo } = await import('./demo-run.ts');
+      process.exitCode = await runDemo(name, options);
     });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wantsColor } from '#cmd/output';
 import { exitCodes } from '#cmd/exit';
 import { guestImages } from '#guest-images/manifest';
+import { demos } from '../../cmd/demos.ts';
 import { iommulab } from './iommulab.ts';
 import { explain, program } from '#cmd/program';
 
@@ -33,7 +34,7 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     ['missing disk', ['run', 'hello', '--disk', 'missing.img'], 'disks[0].path: missing.img: expected a disk image, but it does not exist'],
     ['address', ['run', 'hello', '--nic', 'address=3', '--nic', 'address=3'], 'nics[1].address: expected a PCI device number that no other device has, found 3, which nics[0] has too'],
     ['missing config', ['run', '--config', 'missing.yaml'], 'missing.yaml: expected a configuration file, but it does not exist'],
-    ['demo', ['demo', 'dam'], "command-argument value 'dam' is invalid for argument 'demo'. Allowed choices are dma."],
+    ['demo', ['demo', 'dam'], `command-argument value 'dam' is invalid for argument 'demo'. Allowed choices are ${Object.keys(demos).join(', ')}.`],
     ['value', ['run', 'hello', '--memory'], "option '--memory <size>' argument missing"],
     ['too many', ['images', 'x'], "too many arguments for 'images'. Expected 0 arguments but got 1."],
     ['events', ['run', 'hello', '--trace', 'file=nowhere/t.jsonl,events=[nvm.*]'], 'trace.events: expected globs that match events (see iommulab trace list), found nvm.*'],

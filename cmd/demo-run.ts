@@ -1,15 +1,12 @@
-/** `iommulab demo dma`: the bundled guest on the default machine, told as it happens, and checked from outside. */
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { crc32, decodeDiskHeader, expectedWriteback, makeDiskImage } from '#guest-images/disk-image';
+/** `iommulab demo`: a bundled guest on a machine made for it, told as it happens, and checked from outside. */
+import { guestReports, reportLines } from '#vmm/record/reports';
 import { summaryLines } from '#vmm/record/summary';
 import type { Layer } from '#vmm/record/narration';
 import type { StoryLine } from '#vmm/record/narrate';
 import { Narrator, storyText } from '#vmm/record/narrate';
 import type { Ending } from './exit.ts';
-import { CommandError, exitCodes } from './exit.ts';
-import { fileError, readFile } from './files.ts';
+import { exitCodes } from './exit.ts';
+import { checkHost, type Demo, type DemoName, demos, newDisk } from './demos.ts';
 import { readMachine } from './options.ts';
 import { prepare } from './prepare.ts';
 import { printJson, stderr, stdout } from './output.ts';
@@ -28,85 +25,27 @@ export interface DemoOptions {
   readonly verbose?: true | undefined;
 }
 
-/** One thing that is true after a good run, seen by the host and not by the guest. */
-interface Check {
-  readonly what: string;
-  readonly passed: boolean;
-}
-
-const maxDiskBytes = 1 << 30;
-
-function newDisk(seed: number): { readonly path: string; readonly remove: () => void } {
-  let folder = tmpdir();
-  try {
-    folder = mkdtempSync(join(folder, 'iommulab-'));
-    const path = join(folder, 'disk.img');
-    writeFileSync(path, makeDiskImage(seed));
-    const remove = (): void => rmSync(folder, { recursive: true, force: true });
-    return { path, remove };
-  } catch (error) {
-    throw fileError(error, folder, 'a place for a disk image');
-  }
-}
-
-/** The image as the run left it, read by us and not through the machine. */
-function checkDisk(path: string): Check[] {
-  const bytes = readFile(path, 'a disk image', maxDiskBytes);
-  const header = decodeDiskHeader(bytes);
-  const expected = expectedWriteback();
-  const part = (at: number, length: number): Uint8Array => bytes.subarray(at, at + length);
-  return [
-    {
-      what: 'the 8 MiB that the guest read are unchanged in the file',
-      passed: header !== undefined && crc32(part(header.dataOffset, header.dataBytes)) === header.dataCrc32,
-    },
-    {
-      what: 'the 1 MiB that the guest wrote is in the file',
-      passed:
-        header !== undefined &&
-        header.writebackBytes === expected.length &&
-        Buffer.compare(part(header.writebackOffset, header.writebackBytes), expected) === 0,
-    },
-  ];
-}
-
-/** A run on a used image would prove nothing: what the guest is to write is there already. */
-function clearWriteback(path: string): void {
-  const header = decodeDiskHeader(readFile(path, 'a disk image', maxDiskBytes));
-  if (!header)
-    throw new CommandError(
-      'usage',
-      `${path}: expected a disk image of this demo (--keep keeps one), found something else`,
-    );
-  try {
-    const fd = openSync(path, 'r+');
-    writeSync(fd, new Uint8Array(expectedWriteback().length), 0, null, header.writebackOffset);
-    closeSync(fd);
-  } catch (error) {
-    throw fileError(error, path, 'a disk image');
-  }
-}
-
 /** Runs the demo; the exit code. */
-export async function demoDma(options: DemoOptions): Promise<number> {
+export async function runDemo(name: DemoName, options: DemoOptions): Promise<number> {
+  const demo: Demo = demos[name];
   const made = options.disk === undefined;
   const keys = {
     ...(options.seed === undefined ? {} : { seed: [options.seed] }),
     ...(options.timeout === undefined ? {} : { timeout: [options.timeout] }),
   };
-  const plain = readMachine(keys, { image: 'dma' });
+  const plain = readMachine(keys, { image: demo.image });
   const disk = made ? newDisk(plain.seed) : { path: options.disk!, remove: () => {} };
   // A second Ctrl-C leaves no way but this one.
   if (made && !options.keep) process.once('exit', disk.remove);
   try {
     const config = readMachine(keys, {
-      image: 'dma',
-      disks: [{ path: disk.path, serial: 'IOMMULAB-DEMO' }],
-      nics: [{}, {}],
+      image: demo.image,
+      ...demo.machine,
+      disks: [{ path: disk.path, serial: 'IOMMULAB-DEMO', ...demo.disk }],
       ...(options.trace === undefined ? {} : { trace: { file: options.trace } }),
     });
     const prepared = prepare(config, options.tracePerfetto);
-    if (!made) clearWriteback(disk.path);
+    if (!made) demo.prepareDisk?.(disk.path);
     const story: StoryLine[] = [];
     const decoder = new TextDecoder();
     const narrator = new Narrator(
@@ -128,15 +67,23 @@ export async function demoDma(options: DemoOptions): Promise<number> {
       verbose: options.verbose === true,
     });
     narrator.finish();
-    const checks = session.ending === 'passed' ? checkDisk(disk.path) : [];
+    const checks = session.ending === 'passed' ? [...demo.checks(disk.path), ...checkHost(session.machine)] : [];
     const ending: Ending = checks.every((check) => check.passed) ? session.ending : 'failed';
     if (options.json) {
-      printJson({ ...resultData(session), outcome: ending, exitCode: exitCodes[ending].code, checks, story });
+      printJson({
+        ...resultData(session),
+        outcome: ending,
+        exitCode: exitCodes[ending].code,
+        checks,
+        ...guestReports(session.console),
+        story,
+      });
     } else {
       stdout.line();
       for (const line of summaryLines(session.machine.stats(), session.wallNs))
         stdout.line(/^\S/.test(line) ? stdout.colors.bold(line) : line);
       stdout.line();
+      for (const line of reportLines(session.console)) stdout.line(/^\S/.test(line) ? stdout.colors.bold(line) : line);
       for (const { what, passed } of checks)
         stdout.line(
           `${passed ? stdout.colors.green('✔') : stdout.colors.red('✘')} ${passed ? '' : 'NOT TRUE: '}${what}`,
