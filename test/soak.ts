@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { memoryStorage } from '#devices/backends/storage/memory';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { fuzzExerciser } from '#test/fuzz/exerciser';
+import { fuzzIommufd } from '#test/fuzz/iommufd';
 import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
 import { fuzzPci } from '#test/fuzz/pci';
@@ -57,6 +58,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   exerciser: fuzzExerciser,
   pci: fuzzPci,
   pri: fuzzPri,
+  iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
 };
 

@@ -12,8 +12,8 @@ import { Viommu } from './viommu.ts';
 const maxListBytes = 0x7fff_ffffn;
 
 /** Guest memory that hardware reads commands from: `struct iommufd_hw_queue`. */
-class HwQueue extends KernelObject implements HwQueueRequest {
-  readonly #viommu: Viommu;
+export class HwQueue extends KernelObject implements HwQueueRequest {
+  readonly viommu: Viommu;
   readonly type: number;
   readonly index: number;
   readonly address: bigint;
@@ -29,7 +29,7 @@ class HwQueue extends KernelObject implements HwQueueRequest {
 
   constructor(viommu: Viommu, type: number, index: number, address: bigint, length: bigint) {
     super(viommu.context);
-    this.#viommu = viommu;
+    this.viommu = viommu;
     this.type = type;
     this.index = index;
     this.address = address;
@@ -41,7 +41,7 @@ class HwQueue extends KernelObject implements HwQueueRequest {
     this.#start = start;
     this.#length = length;
     this.hpa = hpa;
-    this.#viommu.users++;
+    this.viommu.users++;
     this.#counted = true;
   }
   depend(other: HwQueueRequest): () => void {
@@ -59,7 +59,7 @@ class HwQueue extends KernelObject implements HwQueueRequest {
       access.change(undefined);
       this.context.objects.destroyOwned(access);
     }
-    if (this.#counted) this.#viommu.users--;
+    if (this.#counted) this.viommu.users--;
   }
 }
 

@@ -1,8 +1,51 @@
 import { Context } from '#iommufd/kernel/context';
 import type { Kernel } from '#iommufd/kernel/kernel';
 import type { Pages } from '#iommufd/kernel/iova/pages';
+import { Access } from '#iommufd/kernel/objects/access';
+import { Device } from '#iommufd/kernel/objects/device';
+import { EventFile } from '#iommufd/kernel/objects/event-file';
+import { Hwpt, HwptNested, HwptPaging } from '#iommufd/kernel/objects/hwpt';
+import { HwQueue } from '#iommufd/kernel/objects/hw-queue';
+import type { KernelObject } from '#iommufd/kernel/objects/object';
+import { Vdevice } from '#iommufd/kernel/objects/vdevice';
+import { EventQueue } from '#iommufd/kernel/objects/veventq';
+import { Viommu } from '#iommufd/kernel/objects/viommu';
 import { Ioas } from '#iommufd/kernel/objects/ioas';
 import { MockPaging } from '#iommufd/kernel/selftest/mock-driver';
+
+/** Objects whose `users` is not what the other objects, attachments and open files imply. */
+function wrongUsers(kernel: Kernel, context: Context): string[] {
+  const objects = context.objects.all();
+  // One for the id.
+  const users = new Map<KernelObject, number>(objects.map((object) => [object, 1]));
+  const use = (object: KernelObject): unknown => users.set(object, (users.get(object) ?? 0) + 1);
+  for (const object of objects) {
+    if (object instanceof Device) {
+      // Whoever bound it.
+      use(object);
+      for (const { devices, hwpt } of object.igroup.attachments.values())
+        if (devices.has(object)) {
+          use(object);
+          use(hwpt);
+        }
+    }
+    if (object instanceof Vdevice) use(object.viommu);
+    if (object instanceof HwptPaging) use(object.ioas);
+    if (object instanceof HwptNested) use(object.viommu ?? object.parent);
+    if (object instanceof Hwpt && object.fault) use(object.fault);
+    if (object instanceof Viommu) use(object.parent);
+    if (object instanceof EventQueue || object instanceof HwQueue) use(object.viommu);
+    if (object instanceof Access) {
+      use(object);
+      if (object.ioas) use(object.ioas);
+    }
+  }
+  for (const { file } of kernel.files.all())
+    if (file instanceof EventFile && file.object.context === context) use(file.object);
+  return [...users]
+    .filter(([object, count]) => !(object instanceof HwQueue) && object.users !== count)
+    .map(([object, count]) => `${object.constructor.name} ${object.id} has ${object.users} users, ${count} are known`);
+}
 
 /**
  * What must hold between any two calls: areas are disjoint and in order, every domain shows exactly them, and pages are
@@ -52,6 +95,10 @@ export function violations(kernel: Kernel, fds: readonly number[]): string[] {
   for (const [pages, held] of pinned) {
     pins += held.size;
     if (pages.pinned !== held.size) out.push(`${pages.pinned} pages pinned, ${held.size} needed`);
+  }
+  for (const fd of fds) {
+    const context = kernel.files.get(fd);
+    if (context instanceof Context) out.push(...wrongUsers(kernel, context));
   }
   if (pins !== kernel.physical.pinned) out.push(`${kernel.physical.pinned} pins, ${pins} accounted for`);
   return out;
