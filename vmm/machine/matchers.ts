@@ -17,7 +17,8 @@ const shownLines = 8;
 /** What went before, for every message. */
 function story({ console, events }: Lab): string {
   const last = new LastEvents(shownEvents);
-  for (const event of events.slice(-shownEvents)) last.sink(event);
+  // A guest's own words are on the console already.
+  for (const event of events) if (event.fields['region'] !== 'uart') last.sink(event);
   return [
     'last events',
     ...last.list().map((event) => `  ${textLine(event)}`),
