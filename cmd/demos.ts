@@ -96,5 +96,7 @@ export const demos = {
           machine: sharedByProcesses, disk: { 'pasid-bits': 20 }, checks: unchanged },
   vpri: { doc: 'devices fault on pages that are not there, and the guest resolves it', image: 'sva-vpri',
           machine: sharedByProcesses, disk: { 'pasid-bits': 20 }, checks: unchanged },
+  isolation: { doc: 'hostile drivers and processes try every way out', image: 'sva-isolation',
+          machine: sharedByProcesses, disk: { 'pasid-bits': 20 }, checks: unchanged },
 } as const satisfies Record<string, Demo>;
 export type DemoName = keyof typeof demos;

@@ -19,7 +19,7 @@ describe.each(Object.keys(demos).filter((name) => name !== 'dma'))('demo %s', (n
     expect(result.checks.length).toBeGreaterThan(1);
     expect(result.checks.filter(({ passed }) => !passed)).toEqual([]);
     expect(result.story.filter(({ kind }) => kind === 'step').length).toBeGreaterThan(3);
-    expect(result.console).toMatch(/^leaks: pages=0 /m);
+    expect(result.console).toMatch(/^(?:leaks: pages=0 |isolation: attempts=)/m);
     await expect(result.console).toMatchFileSnapshot(`../goldens/demo-${name}.txt`);
   });
 });

@@ -16,7 +16,8 @@ const commandBytes = 16;
 
 /** What the host does with one device's DMA now. */
 type Attachment =
-  | { readonly kind: 'blocked'; readonly cause: Cause }
+  /** `refused`: the context that the host would not take. */
+  | { readonly kind: 'blocked'; readonly cause: Cause; readonly refused?: readonly bigint[] }
   | { readonly kind: 'bypass' }
   | { readonly kind: 'nested'; readonly hwptId: number; readonly words: readonly bigint[] };
 
@@ -104,14 +105,19 @@ export class Bridge {
    */
   beforeUse(deviceId: number): void {
     const assigned = this.#devices.get(deviceId);
-    if (assigned?.attachment.kind === 'blocked' && this.#mode > ddtpMode.Bare) this.#reload(assigned);
+    if (assigned?.attachment.kind === 'blocked' && this.#mode > ddtpMode.Bare) this.#reload(assigned, false);
   }
 
-  #reload(assigned: Assigned): void {
+  /** `isAsked`: the guest said that something changed; else a context that was refused is not tried again as it is. */
+  #reload(assigned: Assigned, isAsked = true): void {
     const { device, attachment: old } = assigned;
     const reads: DirectoryRead[] | undefined = this.onContext ? [] : undefined;
     const found = lookUpDevice(this.#memory, this.#mode, this.#rootPpn, device.deviceId, this.#extended, reads);
     this.onContext?.(device.deviceId, found.kind === 'context' ? reads : undefined);
+    if (!isAsked && old.kind === 'blocked') {
+      if (found.kind === 'none' && found.cause === old.cause) return;
+      if (found.kind === 'context' && old.refused?.every((word, i) => word === found.words[i])) return;
+    }
     let next: Attachment;
     if (found.kind === 'none') next = { kind: 'blocked', cause: found.cause };
     else if (found.kind === 'bypass') next = found;
@@ -127,7 +133,7 @@ export class Bridge {
     } else if (!this.#host.attach(device, next.hwptId)) {
       this.#host.destroy(next.hwptId);
       if (old.kind !== 'blocked') this.#host.detach(device);
-      next = { kind: 'blocked', cause: causes.ddtMisconfigured };
+      next = { kind: 'blocked', cause: causes.ddtMisconfigured, refused: next.words };
     }
     // With the old table the kernel answered what was outstanding under it, and its cookies are free again.
     if (old.kind === 'nested') {
@@ -154,7 +160,7 @@ export class Bridge {
     // iohgatp must be Bare: capabilities offer no second stage (§2.1.4).
     const hasPageRequests = dcTc.get(words[0]!, 'EN_PRI') === 1n;
     const hwptId = words[1] === 0n ? this.#host.allocNested(device, words, hasPageRequests) : undefined;
-    if (hwptId === undefined) return { kind: 'blocked', cause: causes.ddtMisconfigured };
+    if (hwptId === undefined) return { kind: 'blocked', cause: causes.ddtMisconfigured, refused: words };
     return { kind: 'nested', hwptId, words };
   }
 
