@@ -3,6 +3,7 @@
  * behind the RISC-V IOMMU; IOMMULAB_LINUX=1 lets the tests fetch Debian's kernel and busybox (130 MB) with apt. What
  * `npm run linux` left in the cache is used as it is.
  */
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,6 +37,7 @@ const start = async (...args: readonly string[]): Promise<Guest> => {
   return guest;
 };
 
+const hasExt4 = spawnSync('mkfs.ext4', ['-V']).status === 0;
 const timeout = 300_000;
 /** What a kernel says when something is wrong. */
 const trouble = /warning|oops|\bbug\b|timeout|timed out|call trace|unable to|\bfault|stall|lockup|i\/o error/i;
@@ -160,4 +162,28 @@ describe.skipIf(!linux)(`Debian's kernel (else skipped: ${why})`, () => {
     expect(troubles(await guest.run('dmesg'))).toEqual([]);
     expect(await guest.leave()).toBe(0);
   });
+
+  it.skipIf(!hasExt4)(
+    'fills an ext4 file system, and e2fsck finds nothing (skipped where e2fsprogs is not installed)',
+    { timeout },
+    async () => {
+      const disk = makeDisk('ext4.img');
+      execFileSync('mkfs.ext4', ['-q', '-F', disk]);
+      const options = ['--kernel', linux!.kernel, '--initrd', linux!.initrd, '--memory', '512M', '--append', 'quiet'];
+      const guest = await start(...options, '--disk', disk);
+      await guest.ready();
+      await guest.run('mount -t ext4 /dev/nvme0n1 /mnt');
+      await guest.run('for i in 1 2 3 4; do dd if=/dev/urandom of=/mnt/f$i bs=1M count=1 2>/dev/null; done');
+      await guest.run('cd /mnt; sha256sum f* > /tmp/sums; cd /; umount /mnt');
+      // Fill it up; the last write must fail for want of space and nothing else.
+      await guest.run('mount -t ext4 /dev/nvme0n1 /mnt');
+      expect(await guest.run('dd if=/dev/zero of=/mnt/rest bs=1M')).toContain('No space left on device');
+      expect((await guest.run('cd /mnt; sha256sum -c /tmp/sums; cd /')).match(/: OK/g)).toHaveLength(4);
+      await guest.run('umount /mnt');
+      expect(troubles(await guest.run('dmesg'))).toEqual([]);
+      expect(await guest.leave()).toBe(0);
+      // Throws where the exit code is not 0: clean, and nothing was corrected.
+      execFileSync('e2fsck', ['-fn', disk], { stdio: 'ignore' });
+    },
+  );
 });
