@@ -9,6 +9,10 @@ import { printJson, stderr, stdout } from './output.ts';
 function printCommand() {
   const command = newCommand('print')
     .description('print the whole machine, defaults filled in, as a configuration file')
+    .addHelpText(
+      'before',
+      'Examples:\n  iommulab config print --memory 1G --nic hub > vm.yaml\n  iommulab config print --config vm.yaml --json\n',
+    )
     .addHelpText('after', () => `\n${keyHelp()}`);
   for (const option of machineOptions()) command.addOption(option);
   return command.option('--json', 'as JSON instead of YAML').action((options) => {
@@ -21,6 +25,7 @@ function printCommand() {
 const checkCommand = () =>
   newCommand('check')
     .description('judge a configuration file: every problem with its line and column')
+    .addHelpText('before', 'Examples:\n  iommulab config check vm.yaml\n')
     .argument('<file>', 'YAML or JSON')
     .action((file) => {
       const config = readMachine({ config: file });
@@ -32,6 +37,7 @@ const checkCommand = () =>
 const schemaCommand = () =>
   newCommand('schema')
     .description('print the JSON Schema of the configuration file')
+    .addHelpText('before', 'Examples:\n  iommulab config schema > iommulab.schema.json\n')
     .action(() => printJson(jsonSchema()));
 
 export const configCommand = () =>

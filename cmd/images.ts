@@ -6,6 +6,7 @@ import { printJson, stdout, table } from './output.ts';
 export const imagesCommand = () =>
   newCommand('images')
     .description('list the bundled guests and what each proves')
+    .addHelpText('before', 'Examples:\n  iommulab images\n  iommulab images --json\n')
     .option('--json', 'as one JSON document')
     .action((options) => {
       if (options.json) return printJson(guestImages);

@@ -1,8 +1,9 @@
 /** The tree of commands, and how each error ends. */
-import { CommanderError } from '@commander-js/extra-typings';
+import { CommanderError, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { newCommand } from './command.ts';
 import { benchCommand } from './bench.ts';
 import { conformanceCommand } from './conformance.ts';
+import { completionCommand } from './completion.ts';
 import { configCommand } from './config.ts';
 import { ctlCommand } from './ctl.ts';
 import { demoCommand } from './demo.ts';
@@ -10,12 +11,13 @@ import { CommandError, exitCodeHelp, exitCodes } from './exit.ts';
 import { explainCommand } from './explain.ts';
 import { imagesCommand } from './images.ts';
 import { inspectCommand } from './inspect.ts';
+import { manCommand } from './man.ts';
 import { runCommand } from './run.ts';
 import { testCommand } from './test.ts';
 import { traceCommand } from './trace.ts';
 import { version } from './version.ts';
 
-export const program = () =>
+export const program = (): CommandUnknownOpts =>
   newCommand('iommulab')
     .description('Boots guests whose devices do their DMA through a vIOMMU, iommufd and a host IOMMU, all simulated.')
     .version(version)
@@ -37,7 +39,9 @@ export const program = () =>
     .addCommand(traceCommand())
     .addCommand(ctlCommand())
     .addCommand(conformanceCommand())
-    .addCommand(benchCommand());
+    .addCommand(benchCommand())
+    .addCommand(completionCommand(program))
+    .addCommand(manCommand(program));
 
 /** What to say on stderr, one sentence a line, and the exit code. */
 export function explain(error: unknown): { readonly sentences: readonly string[]; readonly code: number } {
