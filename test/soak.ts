@@ -12,6 +12,7 @@ import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
 import { fuzzPci } from '#test/fuzz/pci';
 import { fuzzPri } from '#test/fuzz/pri';
+import { compared, missingQemu, torture } from '#test/vmm/cpu/riscv/torture';
 import { parseConfig } from '#vmm/config/parse';
 import { Machine } from '#vmm/machine/machine';
 
@@ -51,6 +52,19 @@ const hostileGuest = (seed: number, milliseconds: number): { guests: number } =>
   return { guests };
 };
 
+/** Random programs on our hart and on QEMU's, 10⁷ instructions at least: some two minutes. */
+const tortureHart = (seed: number, milliseconds: number): object => {
+  if (missingQemu !== undefined) return { skipped: missingQemu };
+  const end = Date.now() + milliseconds;
+  let [programs, instructions] = [0, 0];
+  for (; instructions < 1e7 || Date.now() < end; programs++) {
+    const run = torture(seed + programs, 120_000);
+    if (run.difference !== undefined) throw new Error(`--seed ${seed + programs}: ${run.difference}`);
+    instructions += run.instructions;
+  }
+  return { programs, instructions, [`extensions: ${compared.join(' ')}`]: compared.length };
+};
+
 /** Name → what runs for a seed and about so many milliseconds; the counts it returns are printed. */
 const runs: Readonly<Record<string, (seed: number, milliseconds: number) => object>> = {
   nvme: fuzzNvme,
@@ -60,6 +74,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   pri: fuzzPri,
   iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
+  torture: tortureHart,
 };
 
 const { values } = parseArgs({
@@ -79,8 +94,8 @@ for (const [name, run] of chosen) {
   const start = Date.now();
   try {
     const counts = Object.entries(run(seed, seconds * 1000))
-      .filter(([, value]) => typeof value === 'number')
-      .map(([key, value]) => `${String(value)} ${key}`);
+      .filter(([key, value]) => typeof value === 'number' || key === 'skipped')
+      .map(([key, value]) => (key === 'skipped' ? `skipped: ${String(value)}` : `${String(value)} ${key}`));
     process.stdout.write(
       `${name}: seed ${seed}, ${((Date.now() - start) / 1000).toFixed(1)} s: ${counts.join(', ')}\n`,
     );
