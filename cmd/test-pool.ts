@@ -2,8 +2,8 @@
 import { Worker } from 'node:worker_threads';
 import { type Done, type Job, runJob } from './test-worker.ts';
 
-/** The bundle is its own thread's file; from the sources it is the command line's. */
-const entry = import.meta.url.endsWith('.ts') ? new URL('main.ts', import.meta.url) : new URL(import.meta.url);
+/** The bundle is one file, in which its threads begin too. The sources, which a loader compiles, have no threads. */
+const isBundle = !import.meta.url.endsWith('.ts');
 
 /** Lets the event loop see a Ctrl-C. */
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -44,10 +44,11 @@ export function pool(jobs: readonly Job[], threads: number): Pool {
       wake = finish;
       const give = (worker: Worker): void => {
         const job = jobs[next++];
+        // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
         if (job) worker.postMessage(job);
       };
       for (let i = 0; i < Math.min(threads, jobs.length); i++) {
-        const worker = new Worker(entry);
+        const worker = new Worker(new URL(import.meta.url));
         workers.push(worker);
         worker.on('message', (result: Done) => {
           if (isStopped) return;
@@ -61,7 +62,7 @@ export function pool(jobs: readonly Job[], threads: number): Pool {
     });
 
   return {
-    run: (done) => (threads <= 1 || jobs.length <= 1 ? inline(done) : work(done)),
+    run: (done) => (!isBundle || threads <= 1 || jobs.length <= 1 ? inline(done) : work(done)),
     stop: () => {
       isStopped = true;
       wake();

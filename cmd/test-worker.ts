@@ -101,5 +101,6 @@ export function runJob({ index, path, seed, updatesGoldens }: Job): Done {
 
 /** Answers every job with what came of it, until the port is closed. */
 export function serve(): void {
+  // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
   parentPort?.on('message', (job: Job) => parentPort?.postMessage(runJob(job)));
 }

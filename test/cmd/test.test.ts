@@ -84,7 +84,12 @@ describe('iommulab test', () => {
   it('tells every problem of every file at once, with line, column and suggestion, and runs nothing', async () => {
     const report = file('never.xml');
     const { code, stdout, stderr } = await iommulab([
-      ...['test', file('wrong.yaml'), file('also-wrong.yaml'), file('all'), '--output', report],
+      'test',
+      file('wrong.yaml'),
+      file('also-wrong.yaml'),
+      file('all'),
+      '--output',
+      report,
     ]);
     expect([code, stdout]).toEqual([2, '']);
     expect(stderr).toContain(`${file('wrong.yaml')}:2:1: memry: expected one of the keys`);
