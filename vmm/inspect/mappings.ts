@@ -54,7 +54,9 @@ export function mappingsOf(format: PageTableFormat, root: bigint, memory: Memory
     const bytes = new Uint8Array(8 << bits);
     if (memory.load(table, bytes) !== access.ok) return;
     const entries = new BigUint64Array(bytes.buffer);
-    for (let index = 0; index < entries.length && isWhole; index++) {
+    for (let index = 0; index < entries.length; index++) {
+      // The tables below may have been the last.
+      if (!isWhole) return;
       const raw = entries[index]!;
       if (raw === 0n) continue;
       const entry = format.decode(raw, level);

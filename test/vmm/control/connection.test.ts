@@ -7,6 +7,13 @@ import { build } from '../inspect/machine.ts';
 const { machine } = build();
 machine.run({ event: 'nvme.ready' });
 
+interface Answer {
+  readonly QMP?: unknown;
+  readonly return?: unknown;
+  readonly error?: { readonly class: string; readonly desc: string };
+  readonly id?: unknown;
+}
+
 function client() {
   const sent: string[] = [];
   const calls: string[] = [];
@@ -26,7 +33,7 @@ function client() {
     sent.splice(0).map((text) => {
       expect(text.endsWith('\n')).toBe(true);
       expect(text.indexOf('\n')).toBe(text.length - 1);
-      return JSON.parse(text) as Record<string, any>;
+      return JSON.parse(text) as Answer;
     });
   return {
     connection,
@@ -60,7 +67,7 @@ describe('a client of the control socket', () => {
       const answer = ask({ execute: name, id: 1 });
       expect('return' in answer !== 'error' in answer, name).toBe(true);
       expect(answer['id']).toBe(1);
-      if (answer['error']) expect(answer['error'].desc).not.toContain('bug');
+      expect(answer['error']?.desc ?? '').not.toContain('bug');
     }
   });
 
@@ -68,16 +75,18 @@ describe('a client of the control socket', () => {
     const { ask } = client();
     const rows = ask({ execute: 'inspect', arguments: { what: 'device-table' } })['return'] as { name: string }[];
     expect(rows.map(({ name }) => name)).toContain('nvme0');
-    expect(ask({ execute: 'query-pci' })['return'][2]).toContain('nvme0');
-    expect(ask({ execute: 'query-stats' })['return'].devices).toHaveLength(3);
+    expect((ask({ execute: 'query-pci' })['return'] as string[])[2]).toContain('nvme0');
+    expect((ask({ execute: 'query-stats' })['return'] as { devices: unknown[] }).devices).toHaveLength(3);
   });
 
   it('makes things go wrong', () => {
     const { ask } = client();
     const inject = { kind: 'ioctl', name: 'IOMMU_HWPT_ALLOC', errno: 'ENOMEM' };
     expect(ask({ execute: 'inject', arguments: inject })).toEqual({ return: {} });
-    expect(ask({ execute: 'inject', arguments: { ...inject, errno: 'EWHAT' } })['error'].desc).toContain('ioctl.errno');
-    expect(ask({ execute: 'inject', arguments: {} })['error'].desc).toContain('kind: expected one of ioctl');
+    expect(ask({ execute: 'inject', arguments: { ...inject, errno: 'EWHAT' } })['error']?.desc).toContain(
+      'ioctl.errno',
+    );
+    expect(ask({ execute: 'inject', arguments: {} })['error']?.desc).toContain('kind: expected one of ioctl');
   });
 
   it.each([
@@ -96,7 +105,7 @@ describe('a client of the control socket', () => {
   ])('answers %s with an error', (line, sentence) => {
     const { connection, take } = client();
     connection.receive(`${line}\n`);
-    expect(take().at(-1)!['error'].desc).toContain(sentence);
+    expect(take().at(-1)!['error']?.desc).toContain(sentence);
   });
 
   it('answers a request without end once, and goes on with the next', () => {
@@ -106,7 +115,7 @@ describe('a client of the control socket', () => {
     connection.receive(`y\n{"execute":"query-version"}\n`);
     const answers = take();
     expect(answers).toHaveLength(2);
-    expect(answers[0]!['error'].desc).toContain('at most');
+    expect(answers[0]!['error']?.desc).toContain('at most');
     expect(answers[1]).toEqual({ return: { version: '0' } });
   });
 

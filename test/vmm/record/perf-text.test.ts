@@ -85,7 +85,8 @@ describe('a trace in the manner of perf trace', () => {
 
 describe('the reader of JSON lines', () => {
   const fields = fc.dictionary(
-    fc.string({ maxLength: 6 }).filter((key) => key !== '__proto__'),
+    // Names of fields are ours: no character of them is escaped.
+    fc.stringMatching(/^[a-z][a-z_]{0,6}$/),
     fc.oneof(fc.integer(), fc.string({ unit: 'binary', maxLength: 10 })),
     { maxKeys: 4 },
   );
@@ -94,11 +95,7 @@ describe('the reader of JSON lines', () => {
   it('reads what was written, cut into pieces anywhere', () => {
     fc.assert(
       fc.property(events, fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (written, sizes) => {
-        const quoted = written.map((one) => ({
-          ...one,
-          fields: Object.fromEntries(Object.entries(one.fields).filter(([key]) => !/["\\\u0000-\u001f]/.test(key))),
-        }));
-        const text = quoted.map((one) => `${jsonLine(one)}\n`).join('');
+        const text = written.map((one) => `${jsonLine(one)}\n`).join('');
         const read: TraceEvent[] = [];
         const reader = new TraceReader((one) => read.push(one));
         for (let at = 0, i = 0; at < text.length; i++) {
@@ -107,7 +104,7 @@ describe('the reader of JSON lines', () => {
           at += size;
         }
         expect(reader.finish()).toBe(true);
-        expect(read.map((one) => jsonLine(one))).toEqual(quoted.map((one) => jsonLine(one)));
+        expect(read.map((one) => jsonLine(one))).toEqual(written.map((one) => jsonLine(one)));
       }),
       { numRuns: 50 },
     );
