@@ -1,4 +1,5 @@
 import { pageBytes, wide } from '#vmm/base/address';
+import { errno } from '#vmm/base/errno';
 import type { PagingDomain } from '../iommu-ops.ts';
 import type { IoPageTable } from './io-pagetable.ts';
 import type { Pages } from './pages.ts';
@@ -148,7 +149,10 @@ export class Area {
       for (let left = count; left > 0; left -= step) {
         const length = Math.min(step * pageBytes - offset, bytes - done);
         const low = startLo + done;
-        const rc = domain.map(startHi + Math.floor(low / word), low % word, pages.hpaOf(index) + offset, length, prot);
+        // Tables of the domain.
+        const rc = this.table.allocator.fails()
+          ? errno.ENOMEM
+          : domain.map(startHi + Math.floor(low / word), low % word, pages.hpaOf(index) + offset, length, prot);
         if (rc !== 0) {
           if (done > 0) this.#drop(domain, done);
           return rc;

@@ -56,10 +56,10 @@ export class IoPageTable {
   unmappedLo = 0;
   /** IOVA that the last successful `map` used. */
   mapped = 0n;
-  readonly #allocator: Allocator;
+  readonly allocator: Allocator;
 
   constructor(allocator: Allocator) {
-    this.#allocator = allocator;
+    this.allocator = allocator;
   }
 
   #misaligned(value: bigint): boolean {
@@ -76,7 +76,7 @@ export class IoPageTable {
   /** Forbids a range on behalf of `owner`; EADDRINUSE where something is mapped or allowed in it. */
   reserve(first: bigint, last: bigint, owner: unknown): number {
     if (this.areas.first(first, last) || anyTouches(this.#allowed, first, last)) return errno.EADDRINUSE;
-    if (this.#allocator.fails()) return errno.ENOMEM;
+    if (this.allocator.fails()) return errno.ENOMEM;
     this.#reserved.add(first, last, owner);
     return 0;
   }
@@ -135,7 +135,7 @@ export class IoPageTable {
    * takes over one reference of each slice's pages on success only.
    */
   map(slices: readonly PagesSlice[], length: bigint, fixed: bigint | undefined, flags: number): number {
-    for (let i = 0; i < slices.length; i++) if (this.#allocator.fails()) return errno.ENOMEM;
+    for (let i = 0; i < slices.length; i++) if (this.allocator.fails()) return errno.ENOMEM;
     if (length === 0n || this.#misaligned(length)) return errno.EINVAL;
     let iova: bigint;
     if (fixed === undefined) {
@@ -173,7 +173,7 @@ export class IoPageTable {
    * plain numbers.
    */
   mapOne(pages: Pages, offset: number, bytes: number, hi: number, lo: number, flags: number): number {
-    if (this.#allocator.fails()) return errno.ENOMEM;
+    if (this.allocator.fails()) return errno.ENOMEM;
     const mask = this.alignment - 1;
     if (bytes % this.alignment !== 0 || lo & mask) return errno.EINVAL;
     const end = lo + bytes - 1;
@@ -197,7 +197,8 @@ export class IoPageTable {
     const { domains } = this;
     if (domains.length === 0) return 0;
     const { pages, firstIndex, lastIndex } = area;
-    let rc = pages.hold(firstIndex, lastIndex);
+    // Room for the list of pages.
+    let rc = this.allocator.fails() ? errno.ENOMEM : pages.hold(firstIndex, lastIndex);
     if (rc !== 0) return rc;
     let mapped = 0;
     if (!pages.source.revoked)
@@ -206,7 +207,7 @@ export class IoPageTable {
         if (rc === 0) mapped++;
       }
     if (rc === 0) {
-      if (pages.uncharged > 0 && this.#allocator.fails()) rc = errno.ENOMEM;
+      if (pages.uncharged > 0 && this.allocator.fails()) rc = errno.ENOMEM;
       else rc = pages.charge();
     }
     if (rc !== 0) {
@@ -283,7 +284,7 @@ export class IoPageTable {
         rc = errno.ENOENT;
         break;
       }
-      if (this.#allocator.fails()) {
+      if (this.allocator.fails()) {
         rc = errno.ENOMEM;
         break;
       }
@@ -313,7 +314,7 @@ export class IoPageTable {
     if (area.pages.source.kind === 'dmabuf') return errno.EOPNOTSUPP;
     const next = iova + 1n;
     if (this.#misaligned(next) || this.#misaligned(area.startByte(next))) return errno.EINVAL;
-    if (this.#allocator.fails() || this.#allocator.fails()) return errno.ENOMEM;
+    if (this.allocator.fails() || this.allocator.fails()) return errno.ENOMEM;
     if (area.accesses > 0) return errno.EINVAL;
     // It may be mapped with large pages, which cannot be taken apart.
     if (area.filled && !this.disableLargePages) return errno.EINVAL;
@@ -361,12 +362,12 @@ export class IoPageTable {
     const storage = this.domains.length === 0;
     for (const area of this.areas) {
       const { pages, firstIndex, lastIndex } = area;
-      let rc = pages.hold(firstIndex, lastIndex);
+      let rc = this.allocator.fails() ? errno.ENOMEM : pages.hold(firstIndex, lastIndex);
       if (rc === 0) {
         rc = pages.source.revoked ? 0 : area.mapInto(domain);
         const mapped = rc === 0;
         if (mapped) {
-          if (pages.uncharged > 0 && this.#allocator.fails()) rc = errno.ENOMEM;
+          if (pages.uncharged > 0 && this.allocator.fails()) rc = errno.ENOMEM;
           else rc = pages.charge();
         }
         // One domain's hold is enough: it is kept for the first.
@@ -429,7 +430,7 @@ export class IoPageTable {
   }
 
   addAccess(access: TableAccess): number {
-    if (this.#allocator.fails()) return errno.ENOMEM;
+    if (this.allocator.fails()) return errno.ENOMEM;
     this.accessors.add(access);
     const rc = this.#recalculateAlignment();
     if (rc !== 0) this.accessors.delete(access);

@@ -44,6 +44,10 @@ export class Device extends KernelObject {
 export function bindDevice(context: Context, physical: PhysicalDevice, holdsContext = true): Device | number {
   if (!physical.driver.capabilities(physical.iommu).cacheCoherency) return errno.EINVAL;
   if (!physical.group.claim(context)) return errno.EBUSY;
+  if (context.kernel.allocator.fails()) {
+    physical.group.unclaim();
+    return errno.ENOMEM;
+  }
   const device = new Device(context, physical, holdsContext);
   const rc = context.allocate(device);
   if (rc !== 0) {
@@ -147,6 +151,7 @@ export function getHwInfo(context: Context, command: Command): number {
   let type: number = uapi.IOMMU_HW_INFO_TYPE_NONE;
   let data = new Uint8Array(0);
   if (driver.hwInfo) {
+    if (context.kernel.allocator.fails()) return errno.ENOMEM;
     const result = driver.hwInfo(iommu, wanted);
     if (typeof result === 'number') return result;
     ({ type } = result);

@@ -181,7 +181,11 @@ export function faultAlloc(context: Context, command: Command): number {
   const queue = new FaultQueue(context);
   let rc = context.allocate(queue);
   if (rc !== 0) return rc;
-  const { files } = context.kernel;
+  const { files, allocator } = context.kernel;
+  if (allocator.fails()) {
+    context.objects.abortAndDestroy(queue);
+    return errno.ENOMEM;
+  }
   const file = new FaultFile(queue);
   const fd = files.reserve();
   command.setU32(alloc.out_fault_id, queue.id);

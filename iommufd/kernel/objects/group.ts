@@ -109,6 +109,8 @@ export function attachHwpt(hwpt: Hwpt, device: Device, pasid: number): number {
   if (attachment) attachment.devices.add(device);
   else {
     let rc = checkPasid(hwpt, igroup, pasid);
+    // The attach handle.
+    if (rc === 0 && hwpt.context.kernel.allocator.fails()) rc = errno.ENOMEM;
     if (rc === 0) rc = setDomain(device, pasid, hwpt.domain, undefined);
     if (rc !== 0) {
       if (reserve) hwpt.paging.ioas.table.unreserve(device.physical);
@@ -163,6 +165,7 @@ export function replaceHwpt(hwpt: Hwpt, device: Device, pasid: number): Hwpt | u
       }
     }
   let rc = checkPasid(hwpt, igroup, pasid);
+  if (rc === 0 && hwpt.context.kernel.allocator.fails()) rc = errno.ENOMEM;
   if (rc === 0) rc = setDomain(device, pasid, hwpt.domain, old.domain);
   if (rc !== 0) {
     if (moves) for (const undo of attachment.devices) ioas.table.unreserve(undo.physical);

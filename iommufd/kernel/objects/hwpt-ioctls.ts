@@ -77,6 +77,8 @@ function runInvalidate(context: Context, command: Command): number {
   } else if (target instanceof Viommu) {
     const { driverViommu } = target;
     if (!driverViommu.cacheInvalidate) return errno.EOPNOTSUPP;
+    // The driver copies all requests before it carries out the first.
+    if (count > 0 && context.kernel.allocator.fails()) return errno.ENOMEM;
     rc = driverViommu.cacheInvalidate(array);
   } else return errno.EINVAL;
   command.setU32(invalidate.entry_num, array.handled);

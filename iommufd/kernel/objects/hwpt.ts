@@ -124,7 +124,9 @@ export function allocPaging(
     ioas.users--;
     return rc;
   }
-  const domain = driver.allocPaging(iommu, flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID, data);
+  const domain = context.kernel.allocator.fails()
+    ? errno.ENOMEM
+    : driver.allocPaging(iommu, flags & ~uapi.IOMMU_HWPT_FAULT_ID_VALID, data);
   if (typeof domain === 'number') rc = domain;
   else {
     hwpt.setDomain(domain);
@@ -171,7 +173,7 @@ function finishNested(hwpt: HwptNested, make: () => NestedDomain | number): Hwpt
     (hwpt.viommu ?? hwpt.parent).users--;
     return rc;
   }
-  const domain = make();
+  const domain = context.kernel.allocator.fails() ? errno.ENOMEM : make();
   if (typeof domain === 'number') {
     context.objects.abortAndDestroy(hwpt);
     return domain;

@@ -125,6 +125,10 @@ export function veventqAlloc(context: Context, command: Command): number {
     queue.destroy();
     return rc;
   }
+  if (kernel.allocator.fails()) {
+    objects.abortAndDestroy(queue);
+    return errno.ENOMEM;
+  }
   const file = new EventQueueFile(queue);
   const fd = kernel.files.reserve();
   command.setU32(alloc.out_veventq_id, queue.id);

@@ -85,7 +85,9 @@ export function viommuAlloc(context: Context, command: Command): number {
   const length = command.u32(alloc.data_len);
   const data =
     length > 0 ? new UserStruct(context.kernel.memory, command.pointer(alloc.data_uptr), type, length) : undefined;
-  const result = driver.viommuInit(iommu, type, parent.domain, data, viommu);
+  const result = context.kernel.allocator.fails()
+    ? errno.ENOMEM
+    : driver.viommuInit(iommu, type, parent.domain, data, viommu);
   if (typeof result === 'number') rc = result;
   else {
     viommu.setDriver(result);
