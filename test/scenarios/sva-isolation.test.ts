@@ -30,7 +30,7 @@ describe('the guest sva-isolation', () => {
   });
 
   it('lets no process reach another, whatever its descriptors say', () => {
-    const statuses = lines.flatMap((line) => /^process: .* status="([^"]+)"/.exec(line)?.[1] ?? []);
+    const statuses = lines.flatMap((line) => /^owned: .* status="([^"]+)"/.exec(line)?.[1] ?? []);
     expect(statuses).toHaveLength(5);
     expect(statuses).not.toContain('success');
     expect(Number(result('isolation')['attempts'])).toBe(causes.size + 5);
