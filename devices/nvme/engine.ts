@@ -199,6 +199,7 @@ export class Engine {
       command.result = 0;
       command.status = 0;
       command.progress = 0;
+      command.settled = -1;
       command.bytes = 0;
       const { dw } = command;
       for (let word = 0; word < 16; word++) dw[word] = this.#dwords[i * 16 + word]!;
@@ -296,6 +297,12 @@ export class Engine {
       queue.isSignalDue = false;
       if (queue.vector >= 0) this.vectors[queue.vector]?.raise();
     }
+  }
+
+  /** The command that will be executed next, at this same instant. */
+  following(): Command | undefined {
+    const next = this.#inFlight.first;
+    return next && next.due <= this.#clock.now ? next : undefined;
   }
 
   /** Takes a command that has not been executed yet out of the pipeline and completes it as aborted; false where there is none. */

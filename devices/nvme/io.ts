@@ -31,16 +31,68 @@ const prepare = (c: Controller, command: Command, ns: Namespace, toHost: boolean
 export const read = (c: Controller, command: Command): number => {
   const ns = c.namespace(command.nsid);
   if (!ns) return status.INVALID_NAMESPACE_OR_FORMAT;
+  if (command.settled >= 0) return command.settled === status.SUCCESS ? countRead(c, command, ns) : command.settled;
   const prepared = prepare(c, command, ns, true);
   if (prepared !== status.SUCCESS) return prepared;
   // Force Unit Access on a read: what is cached is written first (§6.9, figure 366).
   if (command.dw[12]! & fua) ns.backend.flush();
-  const outcome = c.dma.fill(c.list, ns.backend, firstBlock(command) * ns.blockBytes);
-  if (outcome === status.SUCCESS) {
-    c.health.reads++;
-    c.health.bytesRead += c.list.bytes;
+  const collected = c.dma.collect(c.list, true);
+  if (collected !== status.SUCCESS) return collected;
+  const more = ns.backend.readVector ? collectFollowing(c, command, ns) : 0;
+  const offset = firstBlock(command) * ns.blockBytes;
+  try {
+    c.dma.fill(ns.backend, offset);
+  } catch (error) {
+    if (more === 0) throw error;
+    // Each by itself: only the one that fails is told so.
+    for (const next of together) next.settled = -1;
+    together.length = 0;
+    c.locate(command, blockCount(command) * ns.blockBytes, true);
+    const again = c.dma.collect(c.list, true);
+    if (again !== status.SUCCESS) return again;
+    c.dma.fill(ns.backend, offset);
   }
-  return outcome;
+  together.length = 0;
+  return countRead(c, command, ns);
+};
+
+const countRead = (c: Controller, command: Command, ns: Namespace): number => {
+  c.health.reads++;
+  c.health.bytesRead += blockCount(command) * ns.blockBytes;
+  return status.SUCCESS;
+};
+
+/** Commands whose data the present call to the backend moves too. */
+const together: Command[] = [];
+const mostTogether = 16;
+/** Segments of one call; the system takes 1024. */
+const mostSegments = 256;
+
+/**
+ * Reads that are due now and continue on the disk where the one before ends: one call to the backend serves them all.
+ * How many there are; the first that cannot be done is settled with its status.
+ */
+const collectFollowing = (c: Controller, command: Command, ns: Namespace): number => {
+  let last = command;
+  let next = c.engine.following();
+  while (next && together.length < mostTogether && c.dma.collected < mostSegments) {
+    const isNext =
+      (next.dw[0]! & 0x3ff) === (command.dw[0]! & 0x3ff) &&
+      next.queue.id !== 0 &&
+      next.nsid === command.nsid &&
+      (next.dw[12]! & fua) === 0 &&
+      firstBlock(next) === firstBlock(last) + blockCount(last);
+    if (!isNext) break;
+    let outcome = prepare(c, next, ns, true);
+    if (outcome === status.SUCCESS) outcome = c.dma.collect(c.list, false);
+    next.settled = outcome;
+    if (outcome !== status.SUCCESS) break;
+    together.push(next);
+    last = next;
+    next = next.next;
+    if (next && next.due > last.due) break;
+  }
+  return together.length;
 };
 
 /** Write (§6.15). */

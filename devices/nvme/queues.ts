@@ -16,6 +16,8 @@ export class Command {
   status = 0;
   /** How far a command that takes several steps has come; its meaning belongs to the command. */
   progress = 0;
+  /** Status field of a command whose data moved together with that of the one before; -1 where it has yet to be executed. */
+  settled = -1;
   /** Data moved, for the statistics. */
   bytes = 0;
   previous: Command | undefined;

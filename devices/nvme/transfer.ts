@@ -181,13 +181,14 @@ export class Dma {
 
   /**
    * Translates the whole list before any data moves, so that a fault leaves memory and disk as they were.
-   * A status field; the segments are in `#offsets` and `#lengths`, a bit bucket at offset -1, neighbours merged.
+   * A status field; the segments are in `#offsets` and `#lengths` from `first` on, a bit bucket at offset -1, neighbours
+   * merged.
    */
-  #translate(list: ScatterList, isToMemory: boolean): number {
+  #translate(list: ScatterList, isToMemory: boolean, first = 0): number {
     const offsets = this.#offsets;
     const lengths = this.#lengths;
-    let count = 0;
-    this.#hasBuckets = false;
+    let count = first;
+    if (first === 0) this.#hasBuckets = false;
     for (let piece = 0; piece < list.count; piece++) {
       const bytes = list.lengths[piece]!;
       if (bytes < 0) {
@@ -203,7 +204,7 @@ export class Dma {
       for (let i = 0; i < result.count; i++) {
         const at = result.offsets[i]!;
         const length = result.lengths[i]!;
-        const isNext = count > 0 && offsets[count - 1]! >= 0 && at === offsets[count - 1]! + lengths[count - 1]!;
+        const isNext = count > first && offsets[count - 1]! >= 0 && at === offsets[count - 1]! + lengths[count - 1]!;
         if (isNext) lengths[count - 1]! += length;
         else {
           offsets[count] = at;
@@ -223,10 +224,18 @@ export class Dma {
     return parts;
   }
 
-  /** Backend → memory. Throws StorageError. */
-  fill(list: ScatterList, backend: StorageBackend, offset: number): number {
-    const translated = this.#translate(list, true);
-    if (translated !== status.SUCCESS) return translated;
+  /** Where the data of a read goes, of the first or of one that follows it on the disk. A status field. */
+  collect(list: ScatterList, isFirst: boolean): number {
+    return this.#translate(list, true, isFirst ? 0 : this.#segments);
+  }
+
+  /** Segments collected: a backend takes so many at once. */
+  get collected(): number {
+    return this.#segments;
+  }
+
+  /** Backend → everything collected. Throws StorageError. */
+  fill(backend: StorageBackend, offset: number): void {
     if (backend.readVector && this.#segments > 1 && !this.#hasBuckets) backend.readVector(offset, this.#vector());
     else {
       const memory = this.#memoryNow();
@@ -237,7 +246,6 @@ export class Dma {
         offset += length;
       }
     }
-    return status.SUCCESS;
   }
 
   /** Memory → backend. Throws StorageError. */
