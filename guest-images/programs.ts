@@ -98,6 +98,12 @@ export const programs = [
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',
   },
   {
+    name: 'bench-cpu',
+    title: 'Benchmark: what a hart does all day',
+    proves:
+      'How fast the hart runs ten kernels, from integer code and copies to traps, translation misses and code that is always new.',
+  },
+  {
     name: 'bench-nvme',
     title: 'Benchmark: NVMe reads',
     proves: "How fast NVMe reads are through the IOMMU's page tables and past them.",

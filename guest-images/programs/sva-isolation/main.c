@@ -210,7 +210,7 @@ static void processes_part(void) {
   static const char *const names[ATTEMPTS] = {"write with the victim's PASID", "read with the victim's PASID",
                                               "write to the kernel", "a translated address", "a stop marker"};
   for (u32 i = 0; i < ATTEMPTS; i++) {
-    print("process: attempt=\"%s\" status=\"%s\"\n", names[i], exerciser_status_name((u32)p->report[i]));
+    print("owned: attempt=\"%s\" status=\"%s\"\n", names[i], exerciser_status_name((u32)p->report[i]));
     REQUIRE(p->report[i] != DONE_SUCCESS, "%s succeeded", names[i]);
     attempts++;
   }
