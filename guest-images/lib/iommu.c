@@ -108,6 +108,9 @@ static void on_command(void *context) {
     command_queue[2 * head + 1] = 0;
   }
   mmio_write32(registers + CQCSR, csr);
+  // Commands run again at once: where the queue itself cannot be read the error is back, and so would be the interrupt.
+  csr = mmio_read32(registers + CQCSR);
+  if (csr & CQCSR_ERRORS) mmio_write32(registers + CQCSR, csr & ~(u32)(QUEUE_INTERRUPT | CQCSR_ERRORS));
   mmio_write32(registers + IPSR, IPSR_COMMAND);
 }
 
