@@ -42,6 +42,12 @@ class WatchedDisk implements StorageBackend {
   read(offset: number, target: Uint8Array): void {
     this.inner.read(offset, target);
   }
+  readVector(offset: number, targets: readonly Uint8Array[]): void {
+    for (const target of targets) {
+      this.inner.read(offset, target);
+      offset += target.length;
+    }
+  }
   write(offset: number, source: Uint8Array): void {
     this.writes.push({ offset, length: source.length });
     this.inner.write(offset, source);
