@@ -20,6 +20,8 @@ const listCommand = () =>
 
 export const traceCommand = () =>
   newCommand('trace')
+    // list has options of the same names.
+    .enablePositionalOptions()
     .description('read a trace that --trace has written, in the manner of perf trace')
     .argument('[file]', 'JSON lines; - for stdin')
     .addHelpText(

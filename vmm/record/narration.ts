@@ -169,6 +169,16 @@ export const tellings: Readonly<Record<string, Telling>> = {
     say: (f, name) => `${name(Number(f['rid']))}${pasid(f['pasid'])} gets the answer to page request group ${text(f['group'])}: code ${text(f['code'])}`,
     kind: () => 'page response message',
   },
+  'check.stale-translation': {
+    layer: 'hardware',
+    say: (f, name) => `a stale ${text(f['cache'])} entry was served to ${name(Number(f['rid']))}${pasid(f['pasid'])} for IOVA ${address(f['iova'])}: ${text(f['served'])}, but the tables say ${text(f['now'])}${after(f['missing'], '; missing: ')}`,
+    kind: () => 'stale translation',
+  },
+  'machine.inject': {
+    layer: 'hardware',
+    say: (f) => `injected ${text(f['kind'])}: ${text(f['state'])}${after(f['detail'], ', ')}`,
+    kind: (f) => `injected ${text(f['kind'])}`,
+  },
   'exerciser.reset': {
     layer: 'device',
     say: (f) => `${text(f['device'])}: reset (${text(f['by'])})`,
