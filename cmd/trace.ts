@@ -9,7 +9,9 @@ const listCommand = () =>
     .argument('[glob...]', 'only events whose names match, such as iommufd.*')
     .addHelpText('before', 'Examples:\n  iommulab trace list\n  iommulab trace list "iommu.*" --json\n')
     .option('--json', 'as one JSON document')
-    .action((globs, options) => {
+    .action((globs, _, command) => {
+      // trace has an option of the same name, and takes it.
+      const options: { readonly json?: unknown } = command.optsWithGlobals();
       const matches = eventFilter(globs.length > 0 ? globs : ['*']);
       const rows = [...catalogue].filter(([name]) => matches(name));
       if (options.json) return printJson(rows.map(([name, row]) => ({ name, level: 'debug', ...row })));
@@ -20,8 +22,6 @@ const listCommand = () =>
 
 export const traceCommand = () =>
   newCommand('trace')
-    // list has options of the same names.
-    .enablePositionalOptions()
     .description('read a trace that --trace has written, in the manner of perf trace')
     .argument('[file]', 'JSON lines; - for stdin')
     .addHelpText(
