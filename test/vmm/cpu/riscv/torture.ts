@@ -155,7 +155,7 @@ interface Outcome {
 }
 const onOurs = (words: readonly number[], { page, bufferBytes }: Program): Outcome => {
   const b = board({ entryMode: 's' });
-  b.load(0, ...words);
+  words.forEach((word, i) => b.load(4 * i, word));
   const { bytes, guestBase } = b.group.memory;
   bytes.set(new Uint8Array(page.buffer), guestBase + buffer);
   b.hart.reset(ramBase, 0, 0);
@@ -230,7 +230,11 @@ const probes = {
   Zicboz: op('cbo.zero', { rs1: 2 }),
 } as const;
 export const compared: readonly string[] = [
-  ...['I', 'M', 'A', 'F', 'D'],
+  'I',
+  'M',
+  'A',
+  'F',
+  'D',
   ...Object.entries(probes).flatMap(([name, word]) => (model && runsOnQemu(model, word) ? [name] : [])),
 ];
 /**
