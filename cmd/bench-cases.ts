@@ -8,6 +8,7 @@ import { invariant } from '#vmm/base/invariant';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
 import { deviceRate, frameRate, processRate } from './bench-devices.ts';
+import { hartRates } from './bench-harts.ts';
 import { traceRates } from './bench-trace.ts';
 import { lookupRate, pasidRate, translationRate, walkRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
@@ -202,6 +203,7 @@ const cases: readonly Case[] = [
         })),
       ),
   },
+  { name: 'hart: kernel', run: async () => [...(await hartRates(runGuest))] },
   {
     name: 'nvme: read',
     run: () =>
