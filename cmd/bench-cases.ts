@@ -2,13 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { iommu_destroy, iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_unmap, iommufdUapi } from '#iommufd/uapi/iommufd';
-import { Kernel } from '#iommufd/kernel/kernel';
-import { invariant } from '#vmm/base/invariant';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
 import { deviceRate, frameRate, processRate } from './bench-devices.ts';
 import { hartRates } from './bench-harts.ts';
+import { callCosts, mapCosts } from './bench-iommufd.ts';
 import { traceRates } from './bench-trace.ts';
 import { lookupRate, pasidRate, translationRate, walkRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
@@ -100,76 +98,23 @@ async function nvmePairs(block: string, depth: number, mib: number): Promise<Mea
   return [...rates, { name: `${name}: cost of the IOMMU`, value: medianOf(costs), unit: '%' }];
 }
 
-/** Seconds a call takes, the median of five rounds after one to warm up. */
-function secondsEach(rounds: number, call: (index: number) => void): number {
-  const seconds: number[] = [];
-  for (let round = 0; round < 6; round++) {
-    const start = performance.now();
-    for (let i = 0; i < rounds; i++) call(i);
-    if (round > 0) seconds.push((performance.now() - start) / 1000 / rounds);
-  }
-  return median(seconds);
-}
-
-/** An iommufd of its own, and a typed way to call it. */
-function openKernel() {
-  const kernel = new Kernel();
-  const fd = kernel.open('/dev/iommu');
-  const scratch = kernel.scratch(256);
-  const call = (request: number): number => kernel.ioctl(fd, request, scratch.address);
-  return { kernel, call, bytes: scratch.bytes };
-}
-
 function ioctlCosts(): Measured[] {
-  const { call, bytes } = openKernel();
-  const allocAndDestroy = secondsEach(20_000, () => {
-    iommu_ioas_alloc.encodeInto(bytes, { size: iommu_ioas_alloc.size, flags: 0, out_ioas_id: 0 });
-    invariant(call(iommufdUapi.IOMMU_IOAS_ALLOC) === 0, 'IOAS_ALLOC failed');
-    const id = iommu_ioas_alloc.decode(bytes).out_ioas_id;
-    iommu_destroy.encodeInto(bytes, { size: iommu_destroy.size, id });
-    invariant(call(iommufdUapi.IOMMU_DESTROY) === 0, 'DESTROY failed');
-  });
-  iommu_destroy.encodeInto(bytes, { size: iommu_destroy.size, id: 1000 });
-  const missing = secondsEach(200_000, () => void call(iommufdUapi.IOMMU_DESTROY));
+  const { nothing, pair, invalidation } = callCosts();
   return [
-    { name: 'ioctl: DESTROY of nothing', value: 1 / missing, unit: '/s' },
-    { name: 'ioctl: IOAS_ALLOC + DESTROY', value: 2 / allocAndDestroy, unit: '/s' },
+    { name: 'ioctl: DESTROY of nothing', value: nothing, unit: 'µs' },
+    { name: 'ioctl: IOAS_ALLOC + DESTROY', value: pair, unit: 'µs' },
+    { name: 'ioctl: HWPT_INVALIDATE, an entry of 1 024', value: invalidation, unit: 'µs' },
   ];
 }
 
-/** MAP and UNMAP of one page in an IOAS that holds `size` mappings already. */
-function mapCost(size: number): Measured[] {
-  const { kernel, call, bytes } = openKernel();
-  const page = 4096n;
-  const user = kernel.map({ bytes: 1 << 20 });
-  iommu_ioas_alloc.encodeInto(bytes, { size: iommu_ioas_alloc.size, flags: 0, out_ioas_id: 0 });
-  call(iommufdUapi.IOMMU_IOAS_ALLOC);
-  const ioas_id = iommu_ioas_alloc.decode(bytes).out_ioas_id;
-  const flags =
-    iommufdUapi.IOMMU_IOAS_MAP_FIXED_IOVA | iommufdUapi.IOMMU_IOAS_MAP_READABLE | iommufdUapi.IOMMU_IOAS_MAP_WRITEABLE;
-  const map = (iova: bigint): void => {
-    iommu_ioas_map.encodeInto(bytes, {
-      size: iommu_ioas_map.size,
-      flags,
-      ioas_id,
-      user_va: BigInt(user),
-      length: page,
-      iova,
-    });
-    invariant(call(iommufdUapi.IOMMU_IOAS_MAP) === 0, 'IOAS_MAP failed');
-  };
-  const unmap = (iova: bigint): void => {
-    iommu_ioas_unmap.encodeInto(bytes, { size: iommu_ioas_unmap.size, ioas_id, iova, length: page });
-    invariant(call(iommufdUapi.IOMMU_IOAS_UNMAP) === 0, 'IOAS_UNMAP failed');
-  };
-  // Every other page, so that no two mappings touch.
-  for (let i = 0; i < size; i++) map(BigInt(i) * 2n * page);
-  const cost = secondsEach(2000, (i) => {
-    const iova = (BigInt(i % Math.max(size, 1)) * 2n + 1n) * page;
-    map(iova);
-    unmap(iova);
-  });
-  return [{ name: `ioctl: IOAS_MAP + UNMAP 4K among ${formatCount(size)}`, value: 2 / cost, unit: '/s' }];
+function mapCost(size: number, order: 'in order' | 'random'): Measured[] {
+  const { map, unmap, megabytes } = mapCosts(size, order);
+  const among = `4K to ${formatCount(size)}, ${order}`;
+  const costs = [
+    { name: `ioctl: IOAS_MAP ${among}`, value: map, unit: 'µs' },
+    { name: `ioctl: IOAS_UNMAP ${among}`, value: unmap, unit: 'µs' },
+  ];
+  return size < 1e6 ? costs : [...costs, { name: `ioctl: memory of ${among}`, value: megabytes, unit: 'MB' }];
 }
 
 // prettier-ignore
@@ -260,10 +205,16 @@ const cases: readonly Case[] = [
     return { name, run: () => [{ name, value: pasidRate(live), unit: '/s' }] };
   }),
   { name: 'ioctl: DESTROY and IOAS_ALLOC', run: ioctlCosts },
-  ...[0, 1000, 100_000].map((size) => ({ name: `ioctl: IOAS_MAP among ${size}`, run: () => mapCost(size) })),
+  ...(['in order', 'random'] as const).flatMap((order) =>
+    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000].map((size) => ({
+      name: `ioctl: IOAS_MAP to ${size}, ${order}`,
+      run: () => mapCost(size, order),
+    })),
+  ),
 ];
 
-const shown = (value: number): string => (value >= 100 ? formatCount(Math.round(value)) : value.toFixed(1));
+const shown = (value: number): string =>
+  value >= 100 ? formatCount(Math.round(value)) : value.toFixed(value < 10 ? 2 : 1);
 
 /** Measures and prints. */
 export async function bench(options: {
