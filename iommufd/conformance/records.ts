@@ -83,7 +83,7 @@ export const parseRecords = (text: string): CallRecord[] =>
     .map((line) => JSON.parse(line) as CallRecord);
 
 const digits = new Uint8Array(128);
-for (const [value, character] of [...'0123456789abcdef'].entries()) digits[character.charCodeAt(0)] = value;
+for (const [value, character] of Array.from('0123456789abcdef').entries()) digits[character.charCodeAt(0)] = value;
 const pairs = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
 export const fromHex = (hex: string): Uint8Array<ArrayBuffer> => {

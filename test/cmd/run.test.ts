@@ -122,7 +122,7 @@ describe('demo dma', () => {
     const { code, stdout } = await iommulab(['demo', 'dma', '--json', '--trace', at('dma.jsonl')]);
     const result = JSON.parse(stdout) as Result;
     expect(result).toMatchObject({ outcome: 'passed', exitCode: 0 });
-    expect(result.checks.map((check) => check.passed)).toEqual([true, true]);
+    expect(result.checks.map((check) => check.passed)).toEqual([true, true, true]);
     expect(result.story.filter((line) => line.kind === 'step').length).toBeGreaterThan(8);
     expect(result.story).toContainEqual({
       kind: 'step',

@@ -1,10 +1,14 @@
 import { quiet, type Trace } from '#vmm/base/events';
 import { errno, errnoName } from '#vmm/base/errno';
-import { faultRecordBytes } from '#iommufd/arch/riscv/faults';
 import type { Iommufd, PageFault } from '#iommufd/client/iommufd';
 import type { HostError } from '#iommufd/client/result';
 import type { VfioDevice } from '#iommufd/client/vfio-device';
-import { extensionUapi, iommu_hwpt_riscv, iommu_viommu_riscv_invalidate } from '#iommufd/uapi/extensions';
+import {
+  extensionUapi,
+  iommu_hwpt_riscv,
+  iommu_vevent_riscv,
+  iommu_viommu_riscv_invalidate,
+} from '#iommufd/uapi/extensions';
 
 /** A device of the host that the guest owns. */
 export interface AssignedDevice {
@@ -142,7 +146,7 @@ export class Host {
   /** Takes what the fault event queue holds: records in order, and the places where some were lost. */
   readEvents(record: (bytes: Uint8Array) => void, lost: (sequence: number) => void): void {
     for (;;) {
-      const result = this.#options.iommufd.readEvents(this.#options.eventFd, faultRecordBytes);
+      const result = this.#options.iommufd.readEvents(this.#options.eventFd, iommu_vevent_riscv.size);
       if (!result.ok) return this.#refused(result.error);
       if (result.events.length === 0) return;
       for (const event of result.events)
