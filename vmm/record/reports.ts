@@ -13,12 +13,7 @@ export const guestReports = (console: string): Readonly<Record<Kind, readonly Re
   const out: Record<Kind, Report[]> = { process: [], histogram: [] };
   for (const match of console.matchAll(/^(process|histogram): (.*)$/gm))
     out[match[1] as Kind].push(
-      Object.fromEntries(
-        match[2]!
-          .trim()
-          .split(/\s+/)
-          .map((pair) => pair.split('=', 2)),
-      ),
+      Object.fromEntries([...match[2]!.matchAll(/(\w+)=("[^"]*"|\S+)/g)].map(([, key, value]) => [key!, value!])),
     );
   return out;
 };
