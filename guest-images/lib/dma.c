@@ -37,6 +37,7 @@ void dma_space_open(struct dma_space *space, const char *name, const struct pci_
   space->name = name;
   space->device_id = f->rid;
   space->next = first_iova;
+  space->together = false;
   space->translated = behind_iommu(space, f);
   if (!space->translated) return;
   space->pscid = ++pscids;
@@ -108,8 +109,9 @@ void dma_buffer_open(struct dma_buffer *buffer, struct dma_space *space, u32 pag
   buffer->iova = space->next;
   // A page without a mapping between two buffers catches a device that runs over the end.
   space->next += (pages + 1) * PAGE_BYTES;
+  u64 run = space->together ? pages_take_together(pages) : 0;
   for (u32 i = 0; i < pages; i++) {
-    buffer->page[i] = page_take();
+    buffer->page[i] = space->together ? run + i * PAGE_BYTES : page_take();
     dma_map(space, buffer->iova + i * PAGE_BYTES, buffer->page[i]);
   }
   // Only an IOMMU that caches absent entries would need it; one command a buffer is cheap.

@@ -9,6 +9,7 @@ struct dma_space {
   bool translated;  // false: device addresses are guest-physical addresses
   u64 *root;
   u64 next;  // the next IOVA that a buffer gets
+  bool together;  // buffers' pages lie together in memory too, as they do without translation
 };
 
 /// A buffer that is one run of device addresses; where there is an IOMMU its pages are scattered over the memory.
