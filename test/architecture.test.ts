@@ -33,7 +33,14 @@ const layers: Record<string, readonly string[]> = {
   'index.ts': ['vmm', 'devices/backends', 'guest-images'],
 };
 /** The only places that may touch Node's own modules (or `process`). */
-const nodeFolders = ['cmd', 'devices/backends', 'guest-images/build.ts', 'guest-images/sources.ts', 'guest-images/bundled.ts', 'guest-images/linux'];
+const nodeFolders = [
+  'cmd',
+  'devices/backends',
+  'guest-images/build.ts',
+  'guest-images/sources.ts',
+  'guest-images/bundled.ts',
+  'guest-images/linux',
+];
 
 const within = (file: string, place: string): boolean => file === place || file.startsWith(`${place}/`);
 const placeOf = (file: string): string | undefined =>
