@@ -31,7 +31,8 @@ export interface RiscvViommuOptions {
  * What of the physical IOMMU a guest is offered. First-stage modes, hardware A/D updates and the non-leaf and
  * range invalidations and process directories pass through, since silicon walks the guest's tables; the rest would need
  * calls that iommufd does not have (counters, debug translation, a second stage of the guest's own and with it T2GPA,
- * MSI page tables). Not Svpbmt: our harts have none, and Linux then fails to map an interrupt file for its devices.
+ * MSI page tables). Not Svpbmt: harts have it only when asked to, and Linux fails to map an interrupt file for its
+ * devices where the IOMMU has it and the harts do not.
  */
 const passedThrough = ['Sv39', 'Sv48', 'Sv57', 'AMO_HWAD', 'PD8', 'PD17', 'PD20', 'NL', 'S'] as const;
 
