@@ -101,16 +101,18 @@ static void on_command(void *context) {
   command_interrupts++;
   // After an error cqh still names the command, which would fail again: a fence that does nothing takes its place
   // before the error bits are cleared (3.1).
-  u32 csr = mmio_read32(registers + CQCSR);
+  u32 csr = mmio_read32(registers + CQCSR), head = mmio_read32(registers + CQH);
   if (csr & CQCSR_ERRORS) {
-    u32 head = mmio_read32(registers + CQH) & ((1u << CQ_LOG2) - 1);
-    command_queue[2 * head] = IOFENCE_C;
-    command_queue[2 * head + 1] = 0;
+    u32 entry = head & ((1u << CQ_LOG2) - 1);
+    command_queue[2 * entry] = IOFENCE_C;
+    command_queue[2 * entry + 1] = 0;
   }
   mmio_write32(registers + CQCSR, csr);
-  // Commands run again at once: where the queue itself cannot be read the error is back, and so would be the interrupt.
+  // Commands run again at once. Where the queue itself cannot be read the same entry has failed again, and so would the
+  // interrupt come again for ever.
   csr = mmio_read32(registers + CQCSR);
-  if (csr & CQCSR_ERRORS) mmio_write32(registers + CQCSR, csr & ~(u32)(QUEUE_INTERRUPT | CQCSR_ERRORS));
+  if ((csr & CQCSR_ERRORS) && mmio_read32(registers + CQH) == head)
+    mmio_write32(registers + CQCSR, csr & ~(u32)(QUEUE_INTERRUPT | CQCSR_ERRORS));
   mmio_write32(registers + IPSR, IPSR_COMMAND);
 }
 
