@@ -33,6 +33,7 @@
 #define QUEUE_ON 0x10000
 #define QUEUE_BUSY 0x20000
 #define CQCSR_ERRORS 0xf00  // cqmf, cmd_to, cmd_ill, fence_w_ip
+#define CQCSR_FAILED 0x500  // cqmf, cmd_ill: the command at cqh fails
 #define FQCSR_ERRORS 0x300  // fqmf, fqof
 #define IPSR_COMMAND 1
 #define IPSR_FAULT 2
@@ -100,9 +101,10 @@ static void on_command(void *context) {
   (void)context;
   command_interrupts++;
   // After an error cqh still names the command, which would fail again: a fence that does nothing takes its place
-  // before the error bits are cleared (3.1).
+  // before the error bits are cleared (3.1). A fence that reports a timeout (cmd_to) has not failed: it runs again, and
+  // completes, once the bit is cleared (3.1.2). The invalidation may be one of a former owner of the queue.
   u32 csr = mmio_read32(registers + CQCSR), head = mmio_read32(registers + CQH);
-  if (csr & CQCSR_ERRORS) {
+  if (csr & CQCSR_FAILED) {
     u32 entry = head & ((1u << CQ_LOG2) - 1);
     command_queue[2 * entry] = IOFENCE_C;
     command_queue[2 * entry + 1] = 0;

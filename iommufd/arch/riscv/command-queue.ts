@@ -35,6 +35,7 @@ export class CommandQueue {
   readonly #words: bigint[] = [0n, 0n];
   /** A fence at cqh waits for outstanding invalidations. */
   #fencing = false;
+  /** No fence has told of it yet. It outlives a restart of the queue (§5.15 clears only what the queue shows). */
   #timedOut = false;
   #running = false;
 

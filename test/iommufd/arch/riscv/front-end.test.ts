@@ -197,6 +197,26 @@ describe('the command queue', () => {
     expect(wires.get(0)).toBe(false);
   });
 
+  it('the next fence tells of a timeout, once, even over a restart of the queue, and then runs again', () => {
+    start();
+    backEnd.outcome = 'waiting';
+    command('ATS.INVAL', { RID: 0x18n });
+    backEnd.outcome = 'done';
+    front.invalidationTimedOut(1);
+    expect(read(offsets.cqcsr) >> 8).toBe(0x100);
+    // §5.15: cqen from 0 to 1 clears what the queue shows. What no fence has told yet it does not show (§3.1.4), and the
+    // reference model too keeps it.
+    write(offsets.cqcsr, 0);
+    write(offsets.cqt, (tail = 0));
+    write(offsets.cqcsr, 3);
+    command('IODIR.INVAL_DDT');
+    command('IOFENCE.C', { AV: 1n, ADDR: 0x4000n >> 2n, DATA: 7n });
+    expect([read(offsets.cqh), (read(offsets.cqcsr) >> 9) & 1, memory.view.getUint32(0x4000, true)]).toEqual([1, 1, 0]);
+    // §3.1.2: cqh names the fence; with cmd_to cleared it is executed again, and has nothing more to tell.
+    write(offsets.cqcsr, 0x203);
+    expect([read(offsets.cqh), (read(offsets.cqcsr) >> 9) & 1, memory.view.getUint32(0x4000, true)]).toEqual([2, 0, 7]);
+  });
+
   it('waits for a free tag when 32 are out', () => {
     start(6);
     backEnd.outcome = 'waiting';
