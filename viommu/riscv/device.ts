@@ -3,7 +3,7 @@ import { quiet } from '#vmm/base/events';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 import { FrontEnd } from '#iommufd/arch/riscv/front-end';
 import type { Command } from '#iommufd/arch/riscv/commands';
-import type { CommandOutcome, MemoryPort } from '#iommufd/arch/riscv/ports';
+import type { CommandOutcome, MemoryPort, MessageSink } from '#iommufd/arch/riscv/ports';
 import { capabilities, decodeCapabilities } from '#iommufd/arch/riscv/registers';
 import { Bridge } from './bridge.ts';
 import { commands } from './commands.ts';
@@ -20,6 +20,8 @@ export interface RiscvViommuOptions {
   readonly devices: readonly AssignedDevice[];
   /** Guest memory, where the queues and the device directory lie; a 4-byte store may reach an interrupt file. */
   readonly memory: MemoryPort;
+  /** Sends its messages where it is a PCI Express function, by MSI-X. */
+  readonly messages?: MessageSink;
   /** Virtual time, for groups of page requests that the guest never answers; without it they wait for ever. */
   readonly after?: After;
   /** How long the guest may take; default 1 s. */
@@ -78,6 +80,7 @@ export class RiscvViommu implements MmioDevice {
       memory,
       trace,
       unit: 'viommu',
+      ...(options.messages ? { messages: options.messages } : {}),
       // One page of records at the least, 2^16 commands at the most: what the guest may make us look through.
       maxQueueLog2: 16,
       backEnd: {

@@ -21,8 +21,11 @@ export interface MachineDescription {
   readonly finisher: Range;
   /** Supervisor-level interrupt files: hart h's page at base + h * 4 KiB. */
   readonly imsic: { readonly base: number; readonly identities: number };
-  /** A platform IOMMU that translates for every PCI function. */
-  readonly iommu?: Range;
+  /**
+   * An IOMMU that translates for every PCI function: a platform device, or itself the PCI function 0 of a device of bus
+   * 0, for which it does not translate.
+   */
+  readonly iommu?: Range | { readonly slot: number };
   readonly pci: {
     readonly ecam: Range;
     readonly windows: { readonly io: Range; readonly memory32: Range; readonly memory64: Range };
@@ -164,7 +167,7 @@ function imsic({ harts, imsic }: MachineDescription): TreeNode {
 }
 
 function iommu({ iommu }: MachineDescription): Record<string, TreeNode> {
-  if (!iommu) return {};
+  if (!iommu || 'slot' in iommu) return {};
   const node: TreeNode = {
     properties: {
       compatible: 'riscv,iommu',
@@ -175,6 +178,29 @@ function iommu({ iommu }: MachineDescription): Record<string, TreeNode> {
     },
   };
   return { [at('iommu', iommu.base)]: node };
+}
+
+/** Requester ids of a PCI segment. */
+const allRids = 0x10000;
+
+/** iommu-map: ranges of requester ids, and the IOMMU that sees them as they are. */
+function iommuMap(iommu: NonNullable<MachineDescription['iommu']>): number[] {
+  const range = (first: number, end: number): number[] => [first, phandles.iommu, first, end - first];
+  if (!('slot' in iommu)) return range(0, allRids);
+  const own = iommu.slot << 3;
+  return [...range(0, own), ...range(own + 1, allRids)];
+}
+
+/** The node of an IOMMU that is a PCI function: `reg` names it by its place in the configuration space. */
+function pciIommu(iommu: MachineDescription['iommu']): Record<string, TreeNode> {
+  if (!iommu || !('slot' in iommu)) return {};
+  const properties = {
+    compatible: ['pci1b36,14', 'riscv,pci-iommu'],
+    reg: [iommu.slot << 11, 0, 0, 0, 0],
+    '#iommu-cells': 1,
+    phandle: phandles.iommu,
+  };
+  return { [at('iommu', iommu.slot)]: { properties } };
 }
 
 function pci({ pci: { ecam, windows }, iommu }: MachineDescription): TreeNode {
@@ -204,7 +230,8 @@ function pci({ pci: { ecam, windows }, iommu }: MachineDescription): TreeNode {
         ...range(pciSpaces.memory64, memory64.base, memory64),
       ],
       'msi-parent': phandles.imsic,
-      ...(iommu ? { 'iommu-map': [0, phandles.iommu, 0, 0x10000] } : {}),
+      ...(iommu ? { 'iommu-map': iommuMap(iommu) } : {}),
     },
+    children: pciIommu(iommu),
   };
 }

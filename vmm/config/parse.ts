@@ -112,6 +112,19 @@ export function crossCheck(config: Partial<SchemaOutput>, report: Report): void 
       once(macs, 'mac', 'mac' in device ? device.mac : undefined, 'a MAC address');
     }
   }
+  const viommu = config.viommu as Partial<SchemaOutput['viommu']> | undefined;
+  if (viommu?.bus === 'pci') {
+    count++;
+    if (viommu.model === 'none') report(['viommu', 'bus'], 'platform with model=none', shown('pci'));
+    const first = viommu.address === undefined ? undefined : slots.get(viommu.address);
+    if (first !== undefined)
+      report(
+        ['viommu', 'address'],
+        'a PCI device number that no device has',
+        `${viommu.address}, which ${first} has too`,
+      );
+  } else if (viommu?.address !== undefined)
+    report(['viommu', 'address'], 'bus=pci with an address', `bus=${viommu.bus ?? 'platform'}`);
   if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} of them`);
 }
 

@@ -22,7 +22,7 @@ const macText = (index: number): string =>
 export function placeDevices(config: SchemaOutput): MachineConfig {
   const devices = [...config.disks, ...config.nics, ...config.exercisers];
   const ids = new Set(devices.map((device) => device.id));
-  const slots = new Set(devices.map((device) => device.address));
+  const slots = new Set([...devices.map((device) => device.address), config.viommu.address]);
   const macs = new Set(config.nics.map((nic) => nic.mac));
   const place = <T extends { readonly id?: string | undefined; readonly address?: number | undefined }>(
     device: T,
@@ -32,8 +32,12 @@ export function placeDevices(config: SchemaOutput): MachineConfig {
     id: device.id ?? claim(ids, (index) => `${kind}${index}`)!,
     address: device.address ?? claim(slots, (index) => index + 1)!,
   });
+  // First: an operating system shuts devices down from the last to the first, and those behind an IOMMU need it until then.
+  const { viommu } = config;
+  const address = viommu.bus === 'pci' ? (viommu.address ?? claim(slots, (index) => index + 1)!) : undefined;
   return {
     ...config,
+    viommu: { ...viommu, ...(address === undefined ? {} : { address }) },
     disks: config.disks.map((disk) => place(disk, 'nvme')),
     nics: config.nics.map((nic) => ({ ...place(nic, 'net'), mac: nic.mac ?? claim(macs, macText)! })),
     exercisers: config.exercisers.map((one) => place(one, 'exerciser')),

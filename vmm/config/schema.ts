@@ -42,6 +42,11 @@ const cpu = v.object({
 
 const viommu = v.object({
   model: v.optional(doc('which IOMMU the guest sees', choice(['riscv', 'none'])), 'riscv'),
+  bus: v.optional(
+    doc('where the guest finds it: a platform device, or a function on PCI Express', choice(['platform', 'pci'])),
+    'platform',
+  ),
+  address: v.optional(doc('PCI device number on bus 0, for bus=pci (default: the first free one)', slot())),
 });
 
 const disk = v.object({

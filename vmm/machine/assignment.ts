@@ -13,6 +13,7 @@ import { type AssignedDevice, Host } from '#viommu/riscv/host';
 import type { HostDevice } from './host-side.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { layout } from './layout.ts';
+import type { PciIommu } from './pci-iommu.ts';
 
 /** Fault events that may wait unread; more are counted as lost. */
 const eventDepth = 256;
@@ -36,6 +37,8 @@ export interface AssignmentOptions {
   /** The guest's requester id of a device. */
   readonly guestRid: (device: HostDevice) => number;
   readonly hasViommu: boolean;
+  /** The vIOMMU is a PCI Express function. */
+  readonly pciIommu?: PciIommu | undefined;
   readonly clock: Clock;
   readonly trace: Trace;
 }
@@ -115,7 +118,8 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
     hostCapabilities,
     guestAddressBits,
     devices: assigned,
-    memory: options.guestMemory,
+    memory: options.pciIommu?.memory ?? options.guestMemory,
+    ...(options.pciIommu ? { messages: options.pciIommu.messages } : {}),
     after: (ns, run) => options.clock.schedule(ns, run),
     trace,
   });

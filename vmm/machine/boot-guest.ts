@@ -1,7 +1,7 @@
 import { extensionNames } from '#vmm/base/isa-extensions';
 import { encodeDeviceTree } from '../boot/device-tree.ts';
 import type { ProgramImage } from '../boot/elf.ts';
-import { machineTree } from '../boot/machine-tree.ts';
+import { type MachineDescription, machineTree } from '../boot/machine-tree.ts';
 import type { MachineConfig } from '../config/schema.ts';
 import type { Hart } from '../cpu/riscv/hart.ts';
 import { MachineError } from './machine-error.ts';
@@ -18,7 +18,7 @@ export interface BootOptions {
   readonly initrd?: Uint8Array | undefined;
   readonly guestMemory: GuestMemory;
   readonly hart: Hart;
-  readonly hasIommu: boolean;
+  readonly iommu: MachineDescription['iommu'];
 }
 
 const pageBytes = 4096;
@@ -29,10 +29,10 @@ const inKiB = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
  * Puts the program, the initial RAM disk and the device tree into RAM and the boot hart at its entry: a0 = hart id,
  * a1 = device tree. The tree lies at the end of RAM and the RAM disk below it, as far from the program as they can.
  */
-export const loadGuest = ({ config, image, initrd, guestMemory, hart, hasIommu }: BootOptions): void => {
+export const loadGuest = ({ config, image, initrd, guestMemory, hart, iommu }: BootOptions): void => {
   const memory = { base: layout.ram.base, bytes: config.memory };
   const end = memory.base + memory.bytes;
-  const { uart, finisher, imsic, iommu, ecam, pciIo, pci32, pci64 } = layout;
+  const { uart, finisher, imsic, ecam, pciIo, pci32, pci64 } = layout;
   const encode = (initrdAt: number): Uint8Array =>
     encodeDeviceTree(
       machineTree({
@@ -44,7 +44,7 @@ export const loadGuest = ({ config, image, initrd, guestMemory, hart, hasIommu }
         uart,
         finisher,
         imsic: { base: imsic.base, identities: interruptIds },
-        ...(hasIommu ? { iommu } : {}),
+        ...(iommu ? { iommu } : {}),
         pci: { ecam, windows: { io: pciIo, memory32: pci32, memory64: pci64 } },
         chosen: {
           ...(config.append === undefined ? {} : { bootargs: config.append }),

@@ -31,6 +31,7 @@ import { buildHost, type HostSide } from './host-side.ts';
 import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
 import { MachineError } from './machine-error.ts';
+import { messagePort, pciIommu } from './pci-iommu.ts';
 import { sbiHandler } from './sbi-handler.ts';
 import { Scheduler } from './scheduler.ts';
 import { collectStats } from './stats.ts';
@@ -253,6 +254,8 @@ export class Machine {
           config.viommu.model === 'riscv' ? guestRids.get(hostRid) : undefined,
         )
       : undefined;
+    const { model, bus: viommuBus, address: viommuSlot } = config.viommu;
+    const onPci = model === 'riscv' && viommuBus === 'pci' ? pciIommu(this.guestMemory) : undefined;
     this.assignment = assignDevices({
       kernel: this.host.kernel,
       memory: this.memory,
@@ -260,12 +263,15 @@ export class Machine {
       interruptFiles: files,
       devices: this.host.devices,
       guestRid: ({ placed }) => placed.slot << 3,
-      hasViommu: config.viommu.model === 'riscv',
+      hasViommu: model === 'riscv',
+      pciIommu: onPci,
       clock,
       trace,
     });
     const { viommu } = this.assignment;
-    if (viommu) bus.attach({ name: 'iommu', ...layout.iommu, device: viommu });
+    if (viommu && onPci)
+      this.pci.plug(rid(viommuSlot! << 3), onPci.function(viommu), messagePort(this.guestMemory, this.memory.bytes));
+    else if (viommu) bus.attach({ name: 'iommu', ...layout.iommu, device: viommu });
     if (viommu && check)
       checkGuestContexts(
         check,
@@ -279,7 +285,7 @@ export class Machine {
       initrd: host.initrd,
       guestMemory: this.guestMemory,
       hart: this.harts[0]!,
-      hasIommu: viommu !== undefined,
+      iommu: viommu && (onPci ? { slot: viommuSlot! } : layout.iommu),
     });
     if (htifPorts) for (const hart of this.harts) hart.watchStore(Number(htifPorts.tohost));
   }

@@ -16,7 +16,7 @@ import {
 } from './faults.ts';
 import { PerformanceMonitor } from './hpm.ts';
 import { Interrupts } from './interrupts.ts';
-import type { BackEnd, DebugRequest, MemoryPort, PageRequest, WireSink } from './ports.ts';
+import type { BackEnd, DebugRequest, MemoryPort, MessageSink, PageRequest, WireSink } from './ports.ts';
 import { QueueMemory } from './queue-memory.ts';
 import { csr, indexMask, type ProduceResult, RecordQueue } from './record-queue.ts';
 import { RegisterFile, type WriteHook } from './register-file.ts';
@@ -62,6 +62,8 @@ export interface FrontEndOptions {
   readonly maxQueueLog2?: number;
   /** Where wired interrupts go. */
   readonly wire?: WireSink;
+  /** Where messages go when the IOMMU is a PCI Express function; without it msi_cfg_tbl says where. */
+  readonly messages?: MessageSink;
   readonly trace?: Trace;
   /** Who this is, in traces: default "iommu". */
   readonly unit?: string;
@@ -109,7 +111,7 @@ export class FrontEnd implements MmioDevice {
     const unit = this.#unit;
     this.#registers = new RegisterFile(this.features, this.#hooks(), trace, unit);
     this.#memory = new QueueMemory(options.memory, this.features.PAS);
-    this.#interrupts = new Interrupts(this.#registers, this.#memory, options.wire, trace, unit);
+    this.#interrupts = new Interrupts(this.#registers, this.#memory, options, trace, unit);
     this.#interrupts.onMessageFault = (address) => this.#reportMessageFault(address);
     const context = () => ({
       features: this.features,

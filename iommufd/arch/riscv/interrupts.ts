@@ -1,5 +1,5 @@
 import type { Trace } from '#vmm/base/events';
-import { access, type WireSink } from './ports.ts';
+import { access, type MessageSink, type WireSink } from './ports.ts';
 import type { QueueMemory } from './queue-memory.ts';
 import type { RegisterFile } from './register-file.ts';
 import { cqcsr, fqcsr, fctl, icvec, ipsr, msiConfigOffset, offsets, pqcsr } from './registers.ts';
@@ -23,11 +23,18 @@ const leveled = ['cip', 'fip', 'pip'] as const;
 const wsi = bit(fctl.mask('WSI'));
 const vectorMask = bit(icvec.mask('civ'));
 
+/** Where interrupts go besides the messages that the IOMMU writes itself. */
+export interface InterruptSinks {
+  readonly wire?: WireSink | undefined;
+  readonly messages?: MessageSink | undefined;
+}
+
 /** ipsr, icvec and the MSI configuration table: which causes are pending, and how software hears of them. */
 export class Interrupts {
   readonly #registers: RegisterFile;
   readonly #memory: QueueMemory;
   readonly #wire: WireSink | undefined;
+  readonly #messages: MessageSink | undefined;
   readonly #trace: Trace;
   readonly #unit: string;
   /** Vectors with a message that a mask bit holds back. */
@@ -37,10 +44,11 @@ export class Interrupts {
   /** An MSI's write met an access fault; the owner reports cause 273. */
   onMessageFault: (address: bigint) => void = () => {};
 
-  constructor(registers: RegisterFile, memory: QueueMemory, wire: WireSink | undefined, trace: Trace, unit: string) {
+  constructor(registers: RegisterFile, memory: QueueMemory, sinks: InterruptSinks, trace: Trace, unit: string) {
     this.#registers = registers;
     this.#memory = memory;
-    this.#wire = wire;
+    this.#wire = sinks.wire;
+    this.#messages = sinks.messages;
     this.#trace = trace;
     this.#unit = unit;
   }
@@ -64,9 +72,14 @@ export class Interrupts {
         unit: this.#unit,
         cause,
         vector,
-        message: wired ? 'wire' : `0x${this.#registers.get64(msiConfigOffset(vector)).toString(16)}`,
+        message: wired
+          ? 'wire'
+          : this.#messages
+            ? 'msi-x'
+            : `0x${this.#registers.get64(msiConfigOffset(vector)).toString(16)}`,
       });
     if (wired) this.updateWires();
+    else if (this.#messages) this.#messages(vector);
     else if (vector === this.#releasing || words[(msiConfigOffset(vector) + 12) >>> 2]! & 1) this.#held |= 1 << vector;
     else this.#send(vector);
   }

@@ -82,3 +82,9 @@ export interface PageRequest {
 
 /** A level-triggered wire per interrupt vector. */
 export type WireSink = (vector: number, level: boolean) => void;
+
+/**
+ * Messages by vector, of an IOMMU that is a PCI Express function ("Integrating an IOMMU as a PCIe device"): its MSI-X
+ * table lies where msi_cfg_tbl is, and masks and pending bits are those of MSI-X.
+ */
+export type MessageSink = (vector: number) => void;

@@ -111,9 +111,21 @@ describe("the machine's device tree", () => {
     expect(find(plain, 'soc').children.map(({ name }) => name)).not.toContain('iommu@3010000');
   });
 
+  test('an IOMMU that is a PCI function does not translate for itself', () => {
+    const root = read({ ...machine, iommu: { slot: 3 } });
+    const pci = find(root, 'soc/pci@30000000');
+    const iommu = find(root, 'soc/pci@30000000/iommu@3');
+    const [handle] = cells(iommu, 'phandle');
+    expect(cells(pci, 'iommu-map')).toEqual([0, handle, 0, 0x18, 0x19, handle, 0x19, 0xffe7]);
+    expect(cells(iommu, 'reg')).toEqual([0x1800, 0, 0, 0, 0]);
+    expect(find(root, 'soc').children.map(({ name }) => name)).not.toContain('iommu@3010000');
+  });
+
   const compiler = process.env['DTC'] ?? 'dtc';
   const dtc = (args: string[], input: Uint8Array) => spawnSync(compiler, args, { input });
   test.skipIf(dtc(['--version'], new Uint8Array()).status !== 0)('dtc finds nothing to complain about', () => {
+    const onPci = dtc(['-I', 'dtb', '-O', 'dts'], encodeDeviceTree(machineTree({ ...machine, iommu: { slot: 3 } })));
+    expect(onPci.stderr.toString()).toBe('');
     const checked = dtc(['-I', 'dtb', '-O', 'dts'], encodeDeviceTree(machineTree(machine)));
     expect(checked.stderr.toString()).toBe('');
     expect(checked.status).toBe(0);

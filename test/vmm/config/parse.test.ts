@@ -84,11 +84,23 @@ describe('configuration', () => {
     ['both', { image: 'dma', kernel: 'a.elf' }, 'kernel: expected either image or kernel, found both'],
     ['address', { disks: [{ path: 'a', address: 4 }], nics: [{ address: '00:04.0' }] }, 'nics[0].address: expected a PCI device number that no other device has, found 4, which disks[0] has too'],
     ['id', { nics: [{ id: 'n' }, { id: 'n' }] }, 'nics[1].id: expected an id that no other device has, found "n", which nics[0] has too'],
+    ['iommu address', { nics: [{ address: 5 }], viommu: { bus: 'pci', address: 5 } }, 'viommu.address: expected a PCI device number that no device has, found 5, which nics[0] has too'],
+    ['iommu without a bus', { viommu: { address: 5 } }, 'viommu.address: expected bus=pci with an address, found bus=platform'],
+    ['no iommu on a bus', { viommu: { model: 'none', bus: 'pci' } }, 'viommu.bus: expected platform with model=none, found "pci"'],
+    ['iommu and devices', { nics: Array.from({ length: 31 }, () => ({})), viommu: { bus: 'pci' } }, 'disks: expected at most 31 devices, found 32 of them'],
     ['slot', { nics: [{ address: 0 }] }, 'nics[0].address: expected a PCI device number from 1 to 31, or 00:01.0 to 00:1f.0, found 0'],
     ['whole', [], 'expected a group of keys, found a list of 0'],
   ])('refuses: %s', (_, input, sentence) => {
     expect(problems(input)).toEqual([sentence]);
   }); // prettier-ignore
+
+  it('puts an IOMMU on PCI before the devices that need it until they are shut down', () => {
+    const config = good({ viommu: { bus: 'pci' }, disks: [{ path: 'a', address: 1 }], nics: [{}] });
+    expect(config.viommu).toMatchObject({ bus: 'pci', address: 2 });
+    expect(config.nics[0]!.address).toBe(3);
+    expect(good(config)).toEqual(config);
+    expect(good({ nics: [{}] }).viommu.address).toBeUndefined();
+  });
 
   it('tells every problem at once', () => {
     const found = problems({
