@@ -3,6 +3,7 @@
 #include "device-tree.h"
 #include "imsic.h"
 #include "pages.h"
+#include "pci.h"
 #include "program.h"
 
 // Register offsets (5.3 … 5.29).
@@ -20,6 +21,8 @@
 #define IPSR 0x54
 #define ICVEC 0x2f8
 #define MSI_CFG_TBL 0x300
+
+#define CLASS_IOMMU 0x080600
 
 #define CAPABILITIES_SV39 (1ul << 9)
 #define CAPABILITIES_MSI_FLAT (1ul << 22)
@@ -140,10 +143,26 @@ static void route(u32 vector, void (*handler)(void *)) {
   mmio_write32(row + 12, 0);
 }
 
-bool iommu_open(void) {
+// A platform device, or a PCI function: then BAR 0 holds the registers, and msi_cfg_tbl is the MSI-X table.
+static bool find_registers(void) {
   dt_node node = dt_compatible(DT_NONE, "riscv,iommu");
-  if (node == DT_NONE || !dt_reg(node, 0, &registers, NULL)) return false;
+  if (node != DT_NONE) {
+    phandle = dt_u32(node, "phandle", 0);
+    return dt_reg(node, 0, &registers, NULL);
+  }
+  node = dt_compatible(DT_NONE, "riscv,pci-iommu");
+  struct pci_function *function = pci_find_class(CLASS_IOMMU, 0);
+  if (node == DT_NONE || function == NULL || function->bar[0] == 0) return false;
   phandle = dt_u32(node, "phandle", 0);
+  registers = function->bar[0];
+  REQUIRE(function->msix_table == registers + MSI_CFG_TBL, "the MSI-X table of the IOMMU is not its msi_cfg_tbl");
+  pci_bus_master(function, true);
+  msix_on(function);
+  return true;
+}
+
+bool iommu_open(void) {
+  if (!find_registers()) return false;
   capabilities = mmio_read64(registers + CAPABILITIES);
   REQUIRE((capabilities & 0xff) == 0x10, "IOMMU version 0x%lx is not 1.0", capabilities & 0xff);
   REQUIRE(capabilities & CAPABILITIES_SV39, "the IOMMU has no Sv39");

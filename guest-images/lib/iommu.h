@@ -9,7 +9,8 @@ struct iommu_fault {
   u32 pasid;
 };
 
-/// Brings up the IOMMU of the device tree, all devices blocked; false when there is none.
+/// Brings up the IOMMU of the device tree, all devices blocked; false when there is none. After `pci_open`, since it may
+/// be a PCI function.
 bool iommu_open(void);
 bool iommu_present(void);
 u32 iommu_phandle(void);
