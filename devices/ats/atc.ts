@@ -7,6 +7,7 @@
  * An invalidation that hits a watched page makes the slot stale: the completion on its way must not be used. One that
  * hits a page in use is completed only after the release (§10.3.3).
  */
+import { array, field, parts, plainList } from '#vmm/base/saved';
 import { type InvalidateRequest, type TranslationCompletion, noPasid } from '#vmm/base/ports';
 import { invariant } from '#vmm/base/invariant';
 import { type InvalidatedRange, alignHigh, alignLow, decodeRange } from './invalidation.ts';
@@ -63,6 +64,38 @@ export class TranslationCache {
   readonly #freeSlots: number[] = [];
   /** Slots that an invalidation still waits for, by ITag. */
   readonly #remaining = new Uint32Array(itags);
+  readonly saved = parts({
+    key: array(() => this.#key),
+    shift: array(() => this.#shift),
+    rights: array(() => this.#rights),
+    hi: array(() => this.#hi),
+    lo: array(() => this.#lo),
+    toHi: array(() => this.#toHi),
+    toLo: array(() => this.#toLo),
+    victim: array(() => this.#victim),
+    ofShift: array(() => this.#ofShift),
+    state: array(() => this.#state),
+    stale: array(() => this.#stale),
+    tainted: array(() => this.#tainted),
+    slotTag: array(() => this.#slotTag),
+    slotHi: array(() => this.#slotHi),
+    slotLo: array(() => this.#slotLo),
+    waiters: array(() => this.#waiters),
+    remaining: array(() => this.#remaining),
+    freeSlots: plainList(() => this.#freeSlots),
+    hitHi: field(
+      () => this.hitHi,
+      (value) => (this.hitHi = value),
+    ),
+    hitLo: field(
+      () => this.hitLo,
+      (value) => (this.hitLo = value),
+    ),
+    valid: field(
+      () => this.valid,
+      (value) => (this.valid = value),
+    ),
+  });
   readonly #range: InvalidatedRange = { hi: 0, lo: 0, shift: 12, isGlobal: false };
 
   /**

@@ -10,6 +10,7 @@ import {
   type TransactionPort,
   noPasid,
 } from '#vmm/base/ports';
+import { type Data, field, list, parts, recordOf } from '#vmm/base/saved';
 
 /** Response codes (§10.4.2.1). */
 export const responseCode = { success: 0, invalid: 1, failure: 15 } as const;
@@ -40,6 +41,8 @@ export class PageRequests {
   onCredits: (() => void) | undefined;
   /** Most requests that can be outstanding, whatever the allocation. */
   readonly capacity: number;
+  /** Everybody who may wait for a response now, in an order that a snapshot can rely on. */
+  listeners: () => readonly PageListener[] = () => [];
   /** Requests that were sent and are not answered. */
   outstanding = 0;
   #enabled = false;
@@ -48,6 +51,37 @@ export class PageRequests {
   #allocation = 0;
   readonly #groups: Group[] = [];
   #nextIndex = 0;
+  /** To be restored behind those that listen. */
+  readonly saved = parts({
+    outstanding: field(
+      () => this.outstanding,
+      (value) => (this.outstanding = value),
+    ),
+    enabled: field(
+      () => this.#enabled,
+      (value) => (this.#enabled = value),
+    ),
+    failed: field(
+      () => this.#failed,
+      (value) => (this.#failed = value),
+    ),
+    allocation: field(
+      () => this.#allocation,
+      (value) => (this.#allocation = value),
+    ),
+    nextIndex: field(
+      () => this.#nextIndex,
+      (value) => (this.#nextIndex = value),
+    ),
+    groups: list(
+      () => this.#groups,
+      ({ listener, ...group }) => ({ ...group, listener: listener ? this.listeners().indexOf(listener) : -1 }),
+      (data: Data): Group => {
+        const { listener, ...group } = recordOf(data);
+        return { ...(group as unknown as Group), listener: this.listeners()[Number(listener)] };
+      },
+    ),
+  });
   readonly #marker: PageRequestMessage = {
     pasid: 0,
     privileged: false,

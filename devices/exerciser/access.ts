@@ -1,5 +1,6 @@
 /** One memory request with all that it takes: translation, page request, retry, and the bytes. At most one page of it. */
 import { type DmaResult, noPasid } from '#vmm/base/ports';
+import { field, parts, properties } from '#vmm/base/saved';
 import { permission, permissionsOf, tagOf } from '../ats/atc.ts';
 import type { PageListener, PageOutcome } from '../ats/page-requests.ts';
 import { addressTypeMask, mode, statuses } from './descriptors.ts';
@@ -43,6 +44,8 @@ const needed: Readonly<Record<AccessKind, number>> = {
   translate: 0,
 };
 
+const none = new Uint8Array(0);
+
 export class Access implements Activity, PageListener {
   readyAt = Infinity;
   status = 0;
@@ -66,7 +69,7 @@ export class Access implements Activity, PageListener {
   #hi = 0;
   #lo = 0;
   #length = 0;
-  #buffer: Uint8Array = new Uint8Array(0);
+  #buffer: Uint8Array = none;
   #at = 0;
   #state: State = 'over';
   /** The translation it holds in the cache, or -1. */
@@ -77,9 +80,75 @@ export class Access implements Activity, PageListener {
   #answer = 0;
   #toHi = 0;
   #toLo = 0;
+  readonly #buffers: readonly Uint8Array[];
+  readonly saved = parts({
+    progress: properties(() => this, ['readyAt', 'status', 'faultOffset', 'usedHi', 'usedLo', 'rights', 'rangeShift', 'translations', 'pageRequests', 'stale', 'group', 'noWrite']), // prettier-ignore
+    buffer: field(
+      () => this.#buffers.indexOf(this.#buffer),
+      (index) => (this.#buffer = this.#buffers[index] ?? none),
+    ),
+    kind: field(
+      () => this.#kind,
+      (value) => (this.#kind = value),
+    ),
+    mode: field(
+      () => this.#mode,
+      (value) => (this.#mode = value),
+    ),
+    pasid: field(
+      () => this.#pasid,
+      (value) => (this.#pasid = value),
+    ),
+    hi: field(
+      () => this.#hi,
+      (value) => (this.#hi = value),
+    ),
+    lo: field(
+      () => this.#lo,
+      (value) => (this.#lo = value),
+    ),
+    length: field(
+      () => this.#length,
+      (value) => (this.#length = value),
+    ),
+    at: field(
+      () => this.#at,
+      (value) => (this.#at = value),
+    ),
+    state: field(
+      () => this.#state,
+      (value) => (this.#state = value),
+    ),
+    slot: field(
+      () => this.#slot,
+      (value) => (this.#slot = value),
+    ),
+    isTranslated: field(
+      () => this.#isTranslated,
+      (value) => (this.#isTranslated = value),
+    ),
+    pageFaults: field(
+      () => this.#pageFaults,
+      (value) => (this.#pageFaults = value),
+    ),
+    answer: field(
+      () => this.#answer,
+      (value) => (this.#answer = value),
+    ),
+    toHi: field(
+      () => this.#toHi,
+      (value) => (this.#toHi = value),
+    ),
+    toLo: field(
+      () => this.#toLo,
+      (value) => (this.#toLo = value),
+    ),
+  });
 
-  constructor(link: Link) {
+  /** `buffers`: every one that `begin` may be given. */
+  constructor(link: Link, buffers: readonly Uint8Array[]) {
     this.#link = link;
+    this.#buffers = buffers;
   }
 
   /**

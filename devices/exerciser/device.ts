@@ -14,6 +14,7 @@ import type {
   TranslationEndpoint,
   TranslationEnables,
 } from '#vmm/base/ports';
+import { field, part, parts } from '#vmm/base/saved';
 import { Engine } from './engine.ts';
 import { type Counts, Link } from './link.ts';
 import { bars, identity, msix } from './pci.ts';
@@ -61,6 +62,15 @@ export class Exerciser implements PciFunction, TranslationEndpoint {
   readonly #words: Uint32Array;
   #vectors: readonly IrqLine[] = [];
   #heldTime = 0;
+  readonly saved = parts({
+    registers: part(() => this.#registers),
+    link: part(() => this.#link),
+    engine: part(() => this.#engine),
+    heldTime: field(
+      () => this.#heldTime,
+      (value) => (this.#heldTime = value),
+    ),
+  });
 
   constructor(options: ExerciserOptions) {
     const { name, clock, trace = quiet, cacheEntries = 256, pageRequests = 512, pasidBits = 20 } = options;

@@ -1,6 +1,7 @@
 /** The queues and the one event that drives them. */
 import type { Scheduled } from '#vmm/base/clock';
 import type { FunctionStatus } from '#vmm/base/ports';
+import { field, part, partList, parts, timer } from '#vmm/base/saved';
 import type { Link } from './link.ts';
 import { Queue } from './queue.ts';
 import { queueCount } from './registers.ts';
@@ -13,11 +14,30 @@ export class Engine {
   #eventAt = Infinity;
   #isRunning = false;
   #wasBusy = false;
+  readonly saved = parts({
+    queues: partList(() => this.queues),
+    // Behind the queues, whose transactions it names.
+    pages: part(() => this.#link.pages),
+    event: timer(
+      () => this.#event,
+      (event) => (this.#event = event),
+      () => this.#link.clock.schedule(0, this.#run),
+    ),
+    eventAt: field(
+      () => this.#eventAt,
+      (value) => (this.#eventAt = value),
+    ),
+    wasBusy: field(
+      () => this.#wasBusy,
+      (value) => (this.#wasBusy = value),
+    ),
+  });
 
   constructor(link: Link, interrupt: (queue: number) => void) {
     this.#link = link;
     this.queues = Array.from({ length: queueCount }, (_, index) => new Queue(index, link, interrupt));
     link.wake = () => this.refresh();
+    link.pages.listeners = () => this.queues.flatMap(({ listeners }) => listeners);
     link.pages.onCredits = () => {
       for (const queue of this.queues) queue.creditsChanged();
       this.plan();

@@ -10,6 +10,7 @@ import {
   type TranslationRequest,
   noPasid,
 } from '#vmm/base/ports';
+import { field, part, parts, properties } from '#vmm/base/saved';
 import { TranslationCache } from '../ats/atc.ts';
 import { PageRequests } from '../ats/page-requests.ts';
 import { addressTypeMask, mode, statuses } from './descriptors.ts';
@@ -72,6 +73,28 @@ export class Link {
   translationNs = 0;
   /** Something may go on now. */
   wake: () => void = () => {};
+  /** Without the page requests, which go behind everybody that may wait for one. */
+  readonly saved = parts({
+    local: part(() => this.local),
+    cache: part(() => this.cache),
+    counts: field(
+      () => this.counts,
+      (counts) => Object.assign(this.counts, counts),
+    ),
+    enables: field(
+      () => ({ ...this.enables }),
+      (enables) => (this.enables = enables),
+    ),
+    state: properties(() => this, ['isMaster', 'isUnchecked', 'chunkBytes', 'requestNs', 'translationNs']),
+    isHolding: field(
+      () => this.#isHolding,
+      (value) => (this.#isHolding = value),
+    ),
+    held: field(
+      () => this.#held,
+      (value) => (this.#held = value),
+    ),
+  });
 
   // Filled in anew for every use: ports keep nothing beyond a call.
   readonly memoryRequest: MemoryRequest = {

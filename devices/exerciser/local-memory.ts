@@ -1,11 +1,13 @@
 import { loHalf, hiHalf, wide } from '#vmm/base/address';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { parts, sparseBytes } from '#vmm/base/saved';
 
 /** Memory on the device (BAR 2): where reads go to and writes come from, and where rings can be without any mapping. */
 export const localBytes = 0x10000;
 
 export class LocalMemory implements MmioDevice {
   readonly bytes = new Uint8Array(localBytes);
+  readonly saved = parts({ bytes: sparseBytes(() => this.bytes) });
   readonly #view = new DataView(this.bytes.buffer);
 
   /** Any width, aligned or not; what would leave the region reads 0 and is not written. */

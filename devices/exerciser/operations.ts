@@ -21,6 +21,8 @@ export interface Operation {
   readonly check?: (t: Transaction) => number;
   /** Called at the start, and whenever what it had begun ended well. False: it is done. */
   readonly advance: (t: Transaction) => boolean;
+  /** Of an atomic: what becomes of the bytes. */
+  readonly change?: Change;
 }
 
 /** Longest transaction, bytes. */
@@ -113,6 +115,13 @@ const keepOld = (t: Transaction, bytes: Uint8Array, length: number): void => {
 };
 
 type Change = (t: Transaction, bytes: Uint8Array, length: number) => boolean;
+/** What a transaction's memory request does to the bytes. */
+export const atomicOf =
+  (t: Transaction, change: Change): AtomicOperation =>
+  (bytes, length) => {
+    keepOld(t, bytes, length);
+    return change(t, bytes, length);
+  };
 const atomic =
   (change: Change): Operation['advance'] =>
   (t) => {
@@ -121,11 +130,7 @@ const atomic =
       return false;
     }
     t.stage = 1;
-    const operation: AtomicOperation = (bytes, length) => {
-      keepOld(t, bytes, length);
-      return change(t, bytes, length);
-    };
-    t.access.atomic = operation;
+    t.access.atomic = atomicOf(t, change);
     t.request('atomic', 'destination', t.operandBytes, t.first);
     return true;
   };
@@ -178,9 +183,9 @@ const rows = {
   FILL: { opcode: 3, source: 'none', destination: 'memory', length: 'bytes', doc: 'the 8 bytes of `operand`, again and again', advance: fill },
   COPY: { opcode: 4, source: 'memory', destination: 'memory', length: 'bytes', doc: 'chunk by chunk, upwards', advance: copy },
   COMPARE: { opcode: 5, source: 'memory', destination: 'memory', length: 'bytes', doc: 'up to the first difference, whose two bytes are `value`', advance: compare },
-  FETCH_ADD: { ...atomicPlaces, opcode: 6, doc: 'adds `operand`; `value` is what was there', advance: atomic(fetchAdd) },
-  SWAP: { ...atomicPlaces, opcode: 7, doc: 'stores `operand`; `value` is what was there', advance: atomic(swap) },
-  COMPARE_SWAP: { ...atomicPlaces, opcode: 8, doc: 'stores `operand` where `compare` was; `value` is what was there',
+  FETCH_ADD: { ...atomicPlaces, opcode: 6, doc: 'adds `operand`; `value` is what was there', change: fetchAdd, advance: atomic(fetchAdd) },
+  SWAP: { ...atomicPlaces, opcode: 7, doc: 'stores `operand`; `value` is what was there', change: swap, advance: atomic(swap) },
+  COMPARE_SWAP: { ...atomicPlaces, opcode: 8, doc: 'stores `operand` where `compare` was; `value` is what was there', change: compareSwap,
     advance: (t) => {
       if (t.stage !== 2) return compareSwapAdvance(t);
       t.status = statuses.MISMATCH.value;

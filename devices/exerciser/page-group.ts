@@ -1,5 +1,6 @@
 /** The PAGE_REQUEST operation: a group of page requests of the shape that a descriptor tells. */
 import type { PageListener, PageOutcome } from '../ats/page-requests.ts';
+import { field, parts, properties } from '#vmm/base/saved';
 import { type Activity, pageStatus } from './access.ts';
 import { flag, mode, pageFlag, statuses } from './descriptors.ts';
 import type { Link } from './link.ts';
@@ -28,9 +29,21 @@ export class PageGroup implements Activity, PageListener {
   readonly #link: Link;
   #shape: GroupShape | undefined;
   #state: 'sending' | 'credits' | 'responding' | 'over' = 'over';
+  readonly saved = parts({
+    progress: properties(() => this, ['readyAt', 'status', 'faultOffset', 'sent']),
+    state: field(
+      () => this.#state,
+      (state) => (this.#state = state),
+    ),
+  });
 
   constructor(link: Link) {
     this.#link = link;
+  }
+
+  /** After a snapshot: what it had been begun with. */
+  takeUp(shape: GroupShape): void {
+    this.#shape = shape;
   }
 
   begin(shape: GroupShape): void {

@@ -1,5 +1,7 @@
 /** One ring of descriptors and its ring of completions. */
 import { noPasid } from '#vmm/base/ports';
+import { array, type Data, field, list, listOf, part, parts, properties } from '#vmm/base/saved';
+import type { PageListener } from '../ats/page-requests.ts';
 import { Access } from './access.ts';
 import { completionBytes, descriptorBytes, flag, mode } from './descriptors.ts';
 import type { Link } from './link.ts';
@@ -14,14 +16,15 @@ const localPerQueue = localBytes / queueCount;
 const mostEntriesShift = 12;
 
 /** What software wrote before it enabled the queue. */
-interface QueueSettings {
+// A type, not an interface: a snapshot holds it as it is.
+type QueueSettings = {
   readonly control: number;
   readonly attributes: number;
   readonly baseHi: number;
   readonly baseLo: number;
   readonly completionHi: number;
   readonly completionLo: number;
-}
+};
 
 const nothing: QueueSettings = { control: 0, attributes: 0, baseHi: 0, baseLo: 0, completionHi: 0, completionLo: 0 };
 
@@ -58,13 +61,75 @@ export class Queue {
   readonly #fetchAccess: Access;
   readonly #fetched = new Uint8Array(pageBytes);
   #fetching = 0;
+  readonly saved = parts({
+    state: properties(() => this, ['isRunning', 'error', 'accessStatus', 'head', 'tail', 'completionHead', 'completionTail', 'readyAt']), // prettier-ignore
+    last: array(() => this.last),
+    settings: field(
+      () => this.#settings,
+      (value) => (this.#settings = value),
+    ),
+    entries: field(
+      () => this.#entries,
+      (value) => (this.#entries = value),
+    ),
+    completionEntries: field(
+      () => this.#completionEntries,
+      (value) => (this.#completionEntries = value),
+    ),
+    parallel: field(
+      () => this.#parallel,
+      (value) => (this.#parallel = value),
+    ),
+    phase: field(
+      () => this.#phase,
+      (value) => (this.#phase = value),
+    ),
+    owner: field(
+      () => this.#owner,
+      (value) => (this.#owner = value),
+    ),
+    fetching: field(
+      () => this.#fetching,
+      (value) => (this.#fetching = value),
+    ),
+    inFlight: list(
+      () => this.#inFlight,
+      (transaction) => transaction.saved.save(),
+      (data) => {
+        const transaction = new Transaction(this.#link);
+        transaction.saved.restore(data);
+        return transaction;
+      },
+    ),
+    finished: {
+      save: () => this.#finished.map((transaction) => this.#inFlight.indexOf(transaction)),
+      restore: (data: Data) => {
+        this.#finished.length = 0;
+        for (const index of listOf(data)) this.#finished.push(this.#inFlight[Number(index)]!);
+      },
+    },
+    completing: field(
+      () => (this.#completing ? this.#inFlight.indexOf(this.#completing) : -1),
+      (index) => (this.#completing = this.#inFlight[index]),
+    ),
+    record: array(() => this.#record),
+    completionAccess: part(() => this.#completionAccess),
+    fetchAccess: part(() => this.#fetchAccess),
+    fetched: array(() => this.#fetched),
+  });
 
   constructor(index: number, link: Link, interrupt: (queue: number) => void) {
     this.index = index;
     this.#link = link;
     this.#interrupt = interrupt;
-    this.#completionAccess = new Access(link);
-    this.#fetchAccess = new Access(link);
+    this.#completionAccess = new Access(link, [this.#record]);
+    this.#fetchAccess = new Access(link, [this.#fetched]);
+  }
+
+  /** Who of it may wait for the response to page requests. */
+  get listeners(): readonly PageListener[] {
+    const transactions = this.#inFlight.flatMap(({ access, pageGroup }) => [access, pageGroup]);
+    return [this.#completionAccess, this.#fetchAccess, ...transactions];
   }
 
   get inFlight(): number {

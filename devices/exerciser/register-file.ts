@@ -2,6 +2,7 @@
 import { hiHalf, loHalf, wide } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { array, parts } from '#vmm/base/saved';
 import { type RegisterName, type RegisterRow, registerBytes, registerNames, registers } from './registers.ts';
 
 export interface Hooks {
@@ -40,6 +41,7 @@ for (const name of registerNames) {
 export class RegisterFile implements MmioDevice {
   /** The registers' values by word index. */
   readonly words = new Uint32Array(resetImage);
+  readonly saved = parts({ words: array(() => this.words) });
   #hooks: HookTable = {};
   readonly #device: string;
   readonly #trace: Trace;

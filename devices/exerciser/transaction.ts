@@ -1,9 +1,10 @@
 /** One descriptor under way. */
 import { noPasid } from '#vmm/base/ports';
+import { array, field as variable, part, parts, properties, sparseBytes } from '#vmm/base/saved';
 import { Access, type AccessKind, type Activity } from './access.ts';
 import { completion, descriptor, flag, mode, statusName, statuses } from './descriptors.ts';
 import type { Link } from './link.ts';
-import { type Operation, faultOf, operationOf } from './operations.ts';
+import { type Operation, atomicOf, faultOf, operationOf } from './operations.ts';
 import { type GroupShape, PageGroup } from './page-group.ts';
 
 const pageBytes = 4096;
@@ -23,13 +24,14 @@ const field = {
 } as const;
 
 /** What an OWNED queue's descriptors are held to. */
-export interface Owner {
+// A type, not an interface: a snapshot holds it as it is.
+export type Owner = {
   readonly mode: number;
   readonly pasid: number;
   /** The page of local memory that is the queue's. */
   readonly localFirst: number;
   readonly localBytes: number;
-}
+};
 
 export class Transaction implements GroupShape {
   readyAt = Infinity;
@@ -82,10 +84,30 @@ export class Transaction implements GroupShape {
   readonly pageGroup: PageGroup;
   #operation: Operation | undefined;
   #activity: Activity | undefined;
+  readonly saved = parts(
+    {
+      descriptor: properties(() => this, ['opcode', 'flags', 'tag', 'index', 'sourceMode', 'sourceHi', 'sourceLo', 'sourcePasid', 'destinationMode', 'destinationHi', 'destinationLo', 'destinationPasid', 'length', 'group', 'pageFlags', 'operandBytes', 'pages', 'delayNs', 'owner']), // prettier-ignore
+      operands: array(() => this.operands),
+      progress: properties(() => this, ['readyAt', 'state', 'progress', 'chunk', 'stage', 'status', 'faultOffset', 'valueHi', 'valueLo', 'usedHi', 'usedLo', 'rights', 'rangeShift', 'translations', 'pageRequests', 'stale', 'startedAt', 'finishedAt']), // prettier-ignore
+      first: sparseBytes(() => this.first),
+      second: sparseBytes(() => this.second),
+      access: part(() => this.access),
+      pageGroup: part(() => this.pageGroup),
+      activity: variable(
+        () => (this.#activity === this.access ? 'access' : this.#activity === this.pageGroup ? 'pages' : 'none'),
+        (name) => (this.#activity = name === 'access' ? this.access : name === 'pages' ? this.pageGroup : undefined),
+      ),
+    },
+    () => {
+      this.#operation = operationOf(this.opcode);
+      if (this.#operation?.change) this.access.atomic = atomicOf(this, this.#operation.change);
+      this.pageGroup.takeUp(this);
+    },
+  );
 
   constructor(link: Link) {
     this.link = link;
-    this.access = new Access(link);
+    this.access = new Access(link, [link.local.bytes, this.first, this.second]);
     this.pageGroup = new PageGroup(link);
   }
 
@@ -117,6 +139,8 @@ export class Transaction implements GroupShape {
     this.status = this.faultOffset = 0;
     this.valueHi = this.valueLo = this.usedHi = this.usedLo = 0;
     this.rights = this.rangeShift = this.translations = this.pageRequests = this.stale = 0;
+    // A request that is refused uses no address, and not that of the descriptor before.
+    this.access.usedHi = this.access.usedLo = 0;
     this.#activity = undefined;
     this.#operation = operationOf(this.opcode);
     this.state = 'waiting';

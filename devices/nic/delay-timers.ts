@@ -1,5 +1,6 @@
 /** The pair of timers that hold one direction's interrupts back (§7.4.4): from the last packet, and from the first. */
 import type { Clock, Scheduled } from '#vmm/base/clock';
+import { parts, timer } from '#vmm/base/saved';
 import { bump } from './statistics.ts';
 
 /** Units of RDTR, RADV, TIDV and TADV (§10.2.5.11). */
@@ -12,6 +13,18 @@ export class DelayTimers {
   readonly #onAbsolute: () => void;
   #packet: Scheduled | undefined;
   #absolute: Scheduled | undefined;
+  readonly saved = parts({
+    packet: timer(
+      () => this.#packet,
+      (event) => (this.#packet = event),
+      () => this.#clock.schedule(0, this.#onPacket),
+    ),
+    absolute: timer(
+      () => this.#absolute,
+      (event) => (this.#absolute = event),
+      () => this.#clock.schedule(0, this.#onAbsolute),
+    ),
+  });
 
   /** The counters are those of expiries; `release` sends what is held. */
   constructor(words: Uint32Array, clock: Clock, packetCounter: number, absoluteCounter: number, release: () => void) {

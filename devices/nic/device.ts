@@ -2,6 +2,7 @@
 import type { Clock } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import type { BarSpec, DmaPort, IrqLine, PacketBackend, PciFunction, TranslationEnables } from '#vmm/base/ports';
+import { field, part, parts } from '#vmm/base/saved';
 import { Dma } from './dma.ts';
 import { Interrupts } from './interrupts.ts';
 import { Nvm } from './nvm.ts';
@@ -69,6 +70,28 @@ export class Nic implements PciFunction {
   #linkUp = false;
   #framesSent = 0;
   #bytesSent = 0;
+  readonly saved = parts({
+    registers: part(() => this.#registers),
+    window: part(() => this.#window),
+    dma: part(() => this.#dma),
+    interrupts: part(() => this.#interrupts),
+    nvm: part(() => this.#nvm),
+    phy: part(() => this.#phy),
+    receiver: part(() => this.#receiver),
+    transmitter: part(() => this.#transmitter),
+    linkUp: field(
+      () => this.#linkUp,
+      (value) => (this.#linkUp = value),
+    ),
+    framesSent: field(
+      () => this.#framesSent,
+      (value) => (this.#framesSent = value),
+    ),
+    bytesSent: field(
+      () => this.#bytesSent,
+      (value) => (this.#bytesSent = value),
+    ),
+  });
 
   constructor(options: NicOptions) {
     const { name, clock, trace, backend, mac } = options;

@@ -1,6 +1,7 @@
 /** The adapter's transactions: copies between host memory and the adapter's buffers, with faults counted and traced. */
 import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
 import type { Trace } from '#vmm/base/events';
+import { field, parts } from '#vmm/base/saved';
 import { wide } from '#vmm/base/address';
 import { CTRL, QUEUE_PASID, at } from './registers.ts';
 
@@ -12,6 +13,24 @@ export class Dma {
   pasidEnabled = false;
   faults = 0;
   #pasid = noPasid;
+  readonly saved = parts({
+    busMaster: field(
+      () => this.busMaster,
+      (value) => (this.busMaster = value),
+    ),
+    pasidEnabled: field(
+      () => this.pasidEnabled,
+      (value) => (this.pasidEnabled = value),
+    ),
+    faults: field(
+      () => this.faults,
+      (value) => (this.faults = value),
+    ),
+    pasid: field(
+      () => this.#pasid,
+      (value) => (this.#pasid = value),
+    ),
+  });
   readonly #words: Uint32Array;
   readonly #device: string;
   readonly #trace: Trace;

@@ -8,6 +8,7 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import type { IrqLine } from '#vmm/base/ports';
+import { array, type Data, field, listOf, part, parts, restoreTimer, saveTimer } from '#vmm/base/saved';
 import { DelayTimers } from './delay-timers.ts';
 import { CTRL_EXT, EIAC, ICR, IVAR, at } from './registers.ts';
 import type { HookTable } from './register-file.ts';
@@ -55,6 +56,35 @@ export class Interrupts {
   #delayed = 0;
   readonly #receiveTimers: DelayTimers;
   readonly #transmitTimers: DelayTimers;
+  readonly saved = parts({
+    sent: field(
+      () => this.sent,
+      (value) => (this.sent = value),
+    ),
+    told: field(
+      () => this.#told,
+      (value) => (this.#told = value),
+    ),
+    raised: field(
+      () => this.#raised,
+      (value) => (this.#raised = value),
+    ),
+    delayed: field(
+      () => this.#delayed,
+      (value) => (this.#delayed = value),
+    ),
+    silentUntil: array(() => this.#silentUntil),
+    waiting: array(() => this.#waiting),
+    timers: {
+      save: () => this.#timers.map((event) => saveTimer(event)),
+      restore: (data: Data) => {
+        for (const [vector, saved] of listOf(data).entries())
+          this.#timers[vector] = restoreTimer(saved, () => this.#clock.schedule(0, this.#expire[vector]!));
+      },
+    },
+    receiveTimers: part(() => this.#receiveTimers),
+    transmitTimers: part(() => this.#transmitTimers),
+  });
 
   constructor(device: string, words: Uint32Array, clock: Clock, trace: Trace) {
     this.#device = device;

@@ -1,4 +1,5 @@
 /** The NVM (§6.1): 64 words, read through EERD and written through EEWR, whose sum is 0xBABA. */
+import { array, parts } from '#vmm/base/saved';
 import type { HookTable } from './register-file.ts';
 import { EERD, at } from './registers.ts';
 
@@ -28,6 +29,7 @@ const words: Readonly<Record<number, number>> = {
 export class Nvm {
   readonly words = new Uint16Array(nvmWords).fill(0xffff);
   readonly #registers: Uint32Array;
+  readonly saved = parts({ words: array(() => this.words) });
 
   constructor(mac: Uint8Array, registers: Uint32Array) {
     this.#registers = registers;

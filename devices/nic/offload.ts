@@ -1,4 +1,5 @@
 /** Checksum insertion and TCP/UDP segmentation on transmit (§7.2.6, §7.3). */
+import { field, parts, properties } from '#vmm/base/saved';
 import { addWords, fold } from './checksum.ts';
 import { TXD } from './descriptors.ts';
 
@@ -44,6 +45,29 @@ export class Offload {
   #total = 0;
   #offset = 0;
   #index = 0;
+  readonly saved = parts({
+    context: properties(() => this, ['ipcss', 'ipcso', 'ipcse', 'tucss', 'tucso', 'tucse', 'isTcp', 'isIpv4', 'segmenting', 'vlan']), // prettier-ignore
+    headerBytes: field(
+      () => this.#headerBytes,
+      (value) => (this.#headerBytes = value),
+    ),
+    mss: field(
+      () => this.#mss,
+      (value) => (this.#mss = value),
+    ),
+    total: field(
+      () => this.#total,
+      (value) => (this.#total = value),
+    ),
+    offset: field(
+      () => this.#offset,
+      (value) => (this.#offset = value),
+    ),
+    index: field(
+      () => this.#index,
+      (value) => (this.#index = value),
+    ),
+  });
 
   /** The segment that `next` built, tag and padding still to come. */
   get frame(): Uint8Array {

@@ -1,5 +1,6 @@
 /** What the function is on the bus (§9): identity, BARs, MSI-X. */
 import type { BarSpec, MmioDevice } from '#vmm/base/ports';
+import { field, parts, type Saved } from '#vmm/base/saved';
 import { vectorCount } from './interrupts.ts';
 import { registerBytes } from './registers.ts';
 
@@ -31,7 +32,7 @@ const ioAddress = 0;
 const ioData = 4;
 
 /** IOADDR and IODATA (§10.1.1.2): a way to the registers for software without memory space. */
-export const ioWindow = (registers: MmioDevice): MmioDevice => {
+export const ioWindow = (registers: MmioDevice): MmioDevice & { readonly saved: Saved } => {
   let address = 0;
   return {
     read(offset, bytes) {
@@ -47,5 +48,11 @@ export const ioWindow = (registers: MmioDevice): MmioDevice => {
     reset() {
       address = 0;
     },
+    saved: parts({
+      address: field(
+        () => address,
+        (value) => (address = value),
+      ),
+    }),
   };
 };

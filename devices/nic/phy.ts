@@ -5,6 +5,7 @@
  * with a partner that offers everything.
  */
 import type { Clock, Scheduled } from '#vmm/base/clock';
+import { array, parts, timer } from '#vmm/base/saved';
 import type { HookTable } from './register-file.ts';
 import { ICR, MDIC, at } from './registers.ts';
 
@@ -95,6 +96,14 @@ export class Phy {
   readonly #onLink: () => void;
   readonly #onAccess: () => void;
   #negotiating: Scheduled | undefined;
+  readonly saved = parts({
+    registers: array(() => this.#registers),
+    negotiating: timer(
+      () => this.#negotiating,
+      (event) => (this.#negotiating = event),
+      () => this.#clock.schedule(0, this.#negotiated),
+    ),
+  });
 
   /** `cable`: is there a partner; `onLink`: `linkUp` may have changed; `onAccess`: MDIC finished and wants its interrupt. */
   constructor(words: Uint32Array, clock: Clock, cable: () => boolean, onLink: () => void, onAccess: () => void) {
@@ -135,12 +144,14 @@ export class Phy {
 
   #negotiate(): void {
     this.#negotiating?.cancel();
-    this.#negotiating = this.#clock.schedule(autonegotiationNs, () => {
-      this.#negotiating = undefined;
-      this.#onLink();
-    });
+    this.#negotiating = this.#clock.schedule(autonegotiationNs, this.#negotiated);
     this.#onLink();
   }
+
+  readonly #negotiated = (): void => {
+    this.#negotiating = undefined;
+    this.#onLink();
+  };
 
   /** §10.2.2.7: one access; READY comes with the write, so that a polling driver never waits. */
   #management(value: number): void {

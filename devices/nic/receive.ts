@@ -8,6 +8,7 @@
  */
 import { wide } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
+import { array, type Data, field, partList, parts, properties, recordOf, SavedError } from '#vmm/base/saved';
 import { addWords, fold, frameCheck } from './checksum.ts';
 import { RXD, descriptorBytes, rxExtended, rxLegacy, rxSplit } from './descriptors.ts';
 import type { Dma } from './dma.ts';
@@ -27,6 +28,7 @@ const vlanBytes = 4;
 /** Descriptors read ahead per ring. */
 const mostPrefetched = 32;
 const splitBuffers = 4;
+const packetBufferBytes = 40 * 1024;
 
 const legacyAt = {
   length: rxLegacy.offset('length'), checksum: rxLegacy.offset('checksum'), status: rxLegacy.offset('status'),
@@ -46,6 +48,10 @@ class Ring {
   count = 0;
   /** The descriptors could not be read: nothing more until software touches the ring. */
   broken = false;
+  readonly saved = parts({
+    ring: properties(() => this, ['next', 'count', 'broken']),
+    descriptors: array(() => this.descriptors),
+  });
 
   flush(): void {
     this.next = this.count = 0;
@@ -83,6 +89,34 @@ export class Receiver {
   frames = 0;
   bytes = 0;
   dropped = 0;
+  readonly saved = parts(
+    {
+      rings: partList(() => this.#rings),
+      writeBack: array(() => this.#writeBack),
+      backlog: { save: () => this.#saveBacklog(), restore: (data: Data) => this.#restoreBacklog(data) },
+      pieceHi: field(
+        () => this.#pieceHi,
+        (value) => (this.#pieceHi = value),
+      ),
+      pieceLo: field(
+        () => this.#pieceLo,
+        (value) => (this.#pieceLo = value),
+      ),
+      frames: field(
+        () => this.frames,
+        (value) => (this.frames = value),
+      ),
+      bytes: field(
+        () => this.bytes,
+        (value) => (this.bytes = value),
+      ),
+      dropped: field(
+        () => this.dropped,
+        (value) => (this.dropped = value),
+      ),
+    },
+    () => this.#parseSizes(),
+  );
 
   constructor(device: string, words: Uint32Array, trace: Trace, dma: Dma, interrupts: Interrupts) {
     this.#device = device;
@@ -405,8 +439,8 @@ export class Receiver {
   #defer(frame: Uint8Array): boolean {
     const words = this.#words;
     bump(words, at.RNBC);
-    const capacity = Math.min((words[at.PBA]! & 0xffff) * 1024, 40 * 1024);
-    const backlog = (this.#backlog ??= new Uint8Array(40 * 1024));
+    const capacity = Math.min((words[at.PBA]! & 0xffff) * 1024, packetBufferBytes);
+    const backlog = (this.#backlog ??= new Uint8Array(packetBufferBytes));
     if (this.#backlogFrom > 0 && this.#backlogUsed + 2 + frame.length > capacity) {
       backlog.copyWithin(0, this.#backlogFrom, this.#backlogUsed);
       this.#backlogUsed -= this.#backlogFrom;
@@ -430,6 +464,20 @@ export class Receiver {
     const ring = this.#rings[q]!;
     if (ring.broken) ring.flush();
     if (this.#backlogUsed !== this.#backlogFrom) this.#drain();
+  }
+
+  #saveBacklog(): Data {
+    return { from: this.#backlogFrom, bytes: this.#backlog?.subarray(0, this.#backlogUsed) };
+  }
+
+  #restoreBacklog(data: Data): void {
+    const { from, bytes } = recordOf(data);
+    if (typeof from !== 'number' || (bytes !== undefined && !(bytes instanceof Uint8Array)))
+      throw new SavedError('expected a packet buffer');
+    this.#backlogFrom = from;
+    this.#backlogUsed = bytes?.length ?? 0;
+    this.#backlog = bytes && new Uint8Array(packetBufferBytes);
+    if (bytes) this.#backlog?.set(bytes);
   }
 
   /** Stores what waits, in order, as far as there is room; bounded by the packet buffer's size. */

@@ -5,6 +5,7 @@
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 import type { Trace } from '#vmm/base/events';
 import { hex, hiHalf, loHalf, wide } from '#vmm/base/address';
+import { array, parts } from '#vmm/base/saved';
 import {
   type RegisterName,
   type RegisterRow,
@@ -72,6 +73,7 @@ const nameAt = (index: number): string => {
 export class RegisterFile implements MmioDevice {
   /** The registers' values by word index. */
   readonly words = new Uint32Array(resetImage);
+  readonly saved = parts({ words: array(() => this.words) });
   readonly #readHooks: (ReadHook | undefined)[] = [];
   readonly #writeHooks: (WriteHook | undefined)[] = [];
   readonly #trace: Trace;

@@ -7,8 +7,9 @@
  * A ring whose descriptors cannot be read stops until its next doorbell.
  */
 import { wide } from '#vmm/base/address';
-import type { Clock } from '#vmm/base/clock';
+import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
+import { field, part, partList, parts, properties, timer } from '#vmm/base/saved';
 import { TXD, descriptorBytes, statusDone, txStatusOffset } from './descriptors.ts';
 import { type Dma, locate } from './dma.ts';
 import type { Interrupts } from './interrupts.ts';
@@ -42,6 +43,14 @@ class Queue {
   options = 0;
   segment = false;
   readonly offload = new Offload();
+  readonly saved = parts({
+    frame: properties(() => this, ['filled', 'isFirst', 'bad', 'options', 'segment']),
+    offload: part(() => this.offload),
+    staging: field(
+      () => (this.filled === 0 ? undefined : this.staging.subarray(0, this.filled)),
+      (bytes) => bytes && this.staging.set(bytes),
+    ),
+  });
 
   /** The frame under assembly, with room for a tag behind it. Made when first needed: most frames never are copied. */
   get staging(): Uint8Array {
@@ -72,16 +81,41 @@ export class Transmitter {
   readonly #done = new Uint8Array(mostDescriptors);
   /** Views of the stagings by length, so that sending allocates nothing in the steady state. */
   readonly #views: (Uint8Array | undefined)[][] = [];
-  #scheduled = false;
+  /** The next batch; also the mark that there will be one. */
+  #scheduled: Scheduled | undefined;
   #wireFreeAt = 0;
   /** Address of the piece read last, for the trace. */
   #pieceHi = 0;
   #pieceLo = 0;
   #frames = 0;
   #wireBytes = 0;
-  /** Bumped by reset, so that an event scheduled before it does nothing. */
+  /** Bumped by reset, so that a batch during which it comes ends. */
   #epoch = 0;
   dropped = 0;
+  readonly saved = parts({
+    queues: partList(() => this.#queues),
+    scheduled: timer(
+      () => this.#scheduled,
+      (event) => (this.#scheduled = event),
+      () => this.#clock.schedule(0, this.#run),
+    ),
+    wireFreeAt: field(
+      () => this.#wireFreeAt,
+      (value) => (this.#wireFreeAt = value),
+    ),
+    pieceHi: field(
+      () => this.#pieceHi,
+      (value) => (this.#pieceHi = value),
+    ),
+    pieceLo: field(
+      () => this.#pieceLo,
+      (value) => (this.#pieceLo = value),
+    ),
+    dropped: field(
+      () => this.dropped,
+      (value) => (this.dropped = value),
+    ),
+  });
 
   /** `send` puts a frame (valid during the call) on the wire: false when it could not. */
   constructor(
@@ -118,7 +152,8 @@ export class Transmitter {
       queue.offload.reset();
     }
     this.#epoch++;
-    this.#scheduled = false;
+    this.#scheduled?.cancel();
+    this.#scheduled = undefined;
     this.#wireFreeAt = 0;
   }
 
@@ -129,11 +164,7 @@ export class Transmitter {
   }
 
   #schedule(least: number): void {
-    this.#scheduled = true;
-    const epoch = this.#epoch;
-    this.#clock.schedule(Math.max(least, this.#wireFreeAt - this.#clock.now), () => {
-      if (epoch === this.#epoch) this.#run();
-    });
+    this.#scheduled = this.#clock.schedule(Math.max(least, this.#wireFreeAt - this.#clock.now), this.#run);
   }
 
   #enabled(queue: number): boolean {
@@ -150,8 +181,8 @@ export class Transmitter {
     return false;
   }
 
-  #run(): void {
-    this.#scheduled = false;
+  readonly #run = (): void => {
+    this.#scheduled = undefined;
     if ((this.#words[at.TCTL]! & TCTL.EN) === 0 || !this.#dma.enabled) return;
     this.#frames = 0;
     this.#wireBytes = 0;
@@ -160,7 +191,7 @@ export class Transmitter {
     this.#wireFreeAt = this.#clock.now + Math.round(this.#wireBytes * this.#nsPerByte);
     // A ring that could not be read, or that makes no sense, waits for its next doorbell.
     if (progress && this.#hasWork()) this.#schedule(doorbellNs);
-  }
+  };
 
   /** One batch of one ring; false when nothing could be done. */
   #serve(q: number): boolean {

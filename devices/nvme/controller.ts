@@ -1,6 +1,7 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import { StorageError, type StorageErrorKind, noPasid } from '#vmm/base/ports';
+import { field, part, parts, plainList, plainMap, plainSet, timer } from '#vmm/base/saved';
 import { type CommandRow, commandFor, effectsLog } from './commands.ts';
 import { Engine, held } from './engine.ts';
 import { FeatureValues } from './features.ts';
@@ -88,12 +89,34 @@ export class Controller {
   pageShift = 12;
   /** CC.IOSQES and CC.IOCQES allow I/O queues. */
   areEntrySizesSet = false;
-  readonly #requests = new CommandList();
+  readonly requests = new CommandList();
   readonly #events: { type: number; info: number; logPage: number }[] = [];
   /** Event types reported and not yet cleared, and the log page whose reading clears them. */
   readonly #masked = new Map<number, number>();
   #reportEvent: Scheduled | undefined;
   readonly #warned = new Set<string>();
+  readonly saved = parts({
+    engine: part(() => this.engine),
+    features: part(() => this.features),
+    health: part(() => this.health),
+    changedNamespaces: plainSet(() => this.changedNamespaces),
+    pageShift: field(
+      () => this.pageShift,
+      (value) => (this.pageShift = value),
+    ),
+    areEntrySizesSet: field(
+      () => this.areEntrySizesSet,
+      (value) => (this.areEntrySizesSet = value),
+    ),
+    events: plainList(() => this.#events),
+    masked: plainMap(() => this.#masked),
+    reportEvent: timer(
+      () => this.#reportEvent,
+      (event) => (this.#reportEvent = event),
+      () => this.clock.schedule(0, this.#reportDue),
+    ),
+    warned: plainSet(() => this.#warned),
+  });
 
   constructor(setup: ControllerSetup, clock: Clock, trace: Trace) {
     this.setup = setup;
@@ -111,7 +134,7 @@ export class Controller {
 
   /** Controller-level reset (§7.3.2): what is in flight is gone, features return to their defaults. */
   reset(): void {
-    for (let command = this.#requests.shift(); command; command = this.#requests.shift()) this.engine.release(command);
+    for (let command = this.requests.shift(); command; command = this.requests.shift()) this.engine.release(command);
     this.engine.reset();
     this.features.reset();
     this.#events.length = 0;
@@ -248,8 +271,8 @@ export class Controller {
 
   /** Asynchronous Event Request (§5.2). */
   holdRequest(command: Command): number {
-    if (this.#requests.count > asyncEventLimit) return status.AER_LIMIT_EXCEEDED;
-    this.#requests.push(command);
+    if (this.requests.count > asyncEventLimit) return status.AER_LIMIT_EXCEEDED;
+    this.requests.push(command);
     this.#report();
     return held;
   }
@@ -265,13 +288,15 @@ export class Controller {
   /** Reports what can be reported, outside of whatever register access or bus event caused it. */
   reportLater(): void {
     if (this.#events.length === 0) return;
-    this.#reportEvent ??= this.clock.schedule(0, () => {
-      this.#reportEvent = undefined;
-      if (!this.engine.canMove()) return;
-      this.#report();
-      this.engine.signal();
-    });
+    this.#reportEvent ??= this.clock.schedule(0, this.#reportDue);
   }
+
+  readonly #reportDue = (): void => {
+    this.#reportEvent = undefined;
+    if (!this.engine.canMove()) return;
+    this.#report();
+    this.engine.signal();
+  };
 
   /** Get Log Page without Retain Asynchronous Event clears the event (§5.14). */
   clearEvents(logPage: number): void {
@@ -280,7 +305,7 @@ export class Controller {
   }
 
   #report(): void {
-    for (let i = 0; i < this.#events.length && this.#requests.count > 0;) {
+    for (let i = 0; i < this.#events.length && this.requests.count > 0;) {
       const { type, info, logPage } = this.#events[i]!;
       if (this.#masked.has(type)) {
         i++;
@@ -288,7 +313,7 @@ export class Controller {
       }
       this.#events.splice(i, 1);
       this.#masked.set(type, logPage);
-      const command = this.#requests.shift()!;
+      const command = this.requests.shift()!;
       command.result = type | (info << 8) | (logPage << 16);
       this.engine.finish(command, status.SUCCESS);
     }
@@ -296,9 +321,9 @@ export class Controller {
 
   /** Abort of an outstanding Asynchronous Event Request or of a command in the pipeline. */
   abort(sqid: number, cid: number): boolean {
-    const request = this.#requests.find(sqid, cid);
+    const request = this.requests.find(sqid, cid);
     if (!request) return this.engine.abort(sqid, cid);
-    this.#requests.remove(request);
+    this.requests.remove(request);
     this.engine.finish(request, status.ABORT_REQUESTED);
     return true;
   }

@@ -11,6 +11,7 @@ import type {
   StorageBackend,
   TranslationEnables,
 } from '#vmm/base/ports';
+import { part, partList, parts, timer } from '#vmm/base/saved';
 import { Controller, type NvmeTiming, defaultTiming } from './controller.ts';
 import { asyncEvent } from './health.ts';
 import { logPages } from './log-pages.ts';
@@ -78,6 +79,21 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   readonly #namespaces: readonly Namespace[];
   #readyEvent: Scheduled | undefined;
   #shutdownEvent: Scheduled | undefined;
+  readonly saved = parts({
+    registers: part(() => this.#registers),
+    controller: part(() => this.#controller),
+    namespaces: partList(() => this.#namespaces),
+    readyEvent: timer(
+      () => this.#readyEvent,
+      (event) => (this.#readyEvent = event),
+      () => this.#clock.schedule(0, this.#ready),
+    ),
+    shutdownEvent: timer(
+      () => this.#shutdownEvent,
+      (event) => (this.#shutdownEvent = event),
+      () => this.#clock.schedule(0, this.#shutDownDone),
+    ),
+  });
 
   constructor(options: NvmeOptions) {
     const ioQueues = options.ioQueues ?? 8;
@@ -204,11 +220,13 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   /** Enabling (§7.6.1): what the registers say now counts; a value that cannot work is a fatal status. */
   #enable(): void {
     const { timing } = this.#controller.setup;
-    this.#readyEvent = this.#clock.schedule(timing.ready, () => {
-      this.#readyEvent = undefined;
-      this.#start();
-    });
+    this.#readyEvent = this.#clock.schedule(timing.ready, this.#ready);
   }
+
+  readonly #ready = (): void => {
+    this.#readyEvent = undefined;
+    this.#start();
+  };
 
   #start(): void {
     const { values } = this.#registers;
@@ -270,12 +288,14 @@ export class NvmeDevice implements PciFunction, MmioDevice {
   #shutDown(): void {
     this.#shutdownEvent?.cancel();
     this.#setStatus('SHST', 1n);
-    this.#shutdownEvent = this.#clock.schedule(this.#controller.setup.timing.ready, () => {
-      this.#controller.flushAll();
-      this.#setStatus('SHST', 2n);
-      if (this.#trace.on) this.#trace.emit('nvme.shutdown', { device: this.name });
-    });
+    this.#shutdownEvent = this.#clock.schedule(this.#controller.setup.timing.ready, this.#shutDownDone);
   }
+
+  readonly #shutDownDone = (): void => {
+    this.#controller.flushAll();
+    this.#setStatus('SHST', 2n);
+    if (this.#trace.on) this.#trace.emit('nvme.shutdown', { device: this.name });
+  };
 
   /** Doorbell `index`: submission tails at even, completion heads at odd places. Bad ones become error events (§5.2). */
   #doorbell(index: number, value: number): void {

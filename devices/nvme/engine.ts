@@ -1,5 +1,6 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
 import type { IrqLine } from '#vmm/base/ports';
+import { type Data, field, parts, timer } from '#vmm/base/saved';
 import {
   Command,
   CommandList,
@@ -8,6 +9,7 @@ import {
   type SubmissionQueue,
   submissionEntryBytes,
 } from './queues.ts';
+import { restoreQueues, saveQueues } from './saved-queues.ts';
 import { status } from './status.ts';
 import type { Dma } from './transfer.ts';
 
@@ -28,6 +30,8 @@ export interface Executor {
   completed(command: Command): void;
   /** A queue's own memory could not be reached. True: it alone stops. False: the controller has stopped. */
   lost(queue: SubmissionQueue | CompletionQueue, what: string): boolean;
+  /** Commands that it holds. */
+  readonly requests: CommandList;
 }
 /** Kept by the controller, which completes it later (Asynchronous Event Request). */
 export const held = -1;
@@ -61,6 +65,46 @@ export class Engine {
   #lastDue = 0;
   #fetchEvent: Scheduled | undefined;
   #completeEvent: Scheduled | undefined;
+  readonly saved = parts({
+    queues: {
+      save: () => saveQueues(this.#queueState),
+      restore: (data: Data) => restoreQueues(data, this.#queueState),
+    },
+    isRunning: field(
+      () => this.#isRunning,
+      (value) => (this.#isRunning = value),
+    ),
+    isMaster: field(
+      () => this.#isMaster,
+      (value) => (this.#isMaster = value),
+    ),
+    isPasidEnabled: field(
+      () => this.dma?.isPasidEnabled ?? false,
+      (value) => this.dma && (this.dma.isPasidEnabled = value),
+    ),
+    turn: field(
+      () => this.#turn,
+      (value) => (this.#turn = value),
+    ),
+    pathFreeAt: field(
+      () => this.#pathFreeAt,
+      (value) => (this.#pathFreeAt = value),
+    ),
+    lastDue: field(
+      () => this.#lastDue,
+      (value) => (this.#lastDue = value),
+    ),
+    fetchEvent: timer(
+      () => this.#fetchEvent,
+      (event) => (this.#fetchEvent = event),
+      () => this.#clock.schedule(0, this.#fetch),
+    ),
+    completeEvent: timer(
+      () => this.#completeEvent,
+      (event) => (this.#completeEvent = event),
+      () => this.#clock.schedule(0, this.#complete),
+    ),
+  });
 
   constructor(clock: Clock, executor: Executor, timing: { fetch: number; bandwidth: number; grid: number }) {
     this.#clock = clock;
@@ -68,6 +112,11 @@ export class Engine {
     this.#fetchNs = timing.fetch;
     this.#bytesPerNs = timing.bandwidth;
     this.#gridNs = timing.grid;
+  }
+
+  get #queueState(): Parameters<typeof restoreQueues>[1] {
+    const { submissions, completions } = this;
+    return { submissions, completions, lists: [this.#inFlight, this.#executor.requests] };
   }
 
   /** Commands fetched and not completed, those held included. */

@@ -1,3 +1,4 @@
+import { field, parts, plainList, plainMap } from '#vmm/base/saved';
 import type { Controller } from './controller.ts';
 import type { Command } from './queues.ts';
 import { status } from './status.ts';
@@ -117,6 +118,31 @@ export class FeatureValues {
   timestampMs = 0;
   timestampSetAt = 0;
   isTimestampSet = false;
+  readonly saved = parts({
+    values: plainMap(() => this.#values),
+    thresholds: plainList(() => this.thresholds),
+    vectors: plainList(() => this.vectors),
+    submissions: field(
+      () => this.submissions,
+      (value) => (this.submissions = value),
+    ),
+    completions: field(
+      () => this.completions,
+      (value) => (this.completions = value),
+    ),
+    timestampMs: field(
+      () => this.timestampMs,
+      (value) => (this.timestampMs = value),
+    ),
+    timestampSetAt: field(
+      () => this.timestampSetAt,
+      (value) => (this.timestampSetAt = value),
+    ),
+    isTimestampSet: field(
+      () => this.isTimestampSet,
+      (value) => (this.isTimestampSet = value),
+    ),
+  });
 
   constructor(ioQueues: number) {
     this.#offered = ioQueues;

@@ -1,4 +1,5 @@
 import type { Clock } from '#vmm/base/clock';
+import { parts, plainList, properties } from '#vmm/base/saved';
 import { bytes, struct, u16, u32, u64, u8 } from '#vmm/base/wire';
 
 /** Error Information log entry (NVMe 1.4 §5.14.1.1). */
@@ -56,13 +57,16 @@ export const errorLogLast = 63;
 /** A steady 30 °C. */
 const kelvin = 303;
 
-export interface ErrorEntry {
+export type ErrorEntry = {
   readonly sqid: number;
   readonly cid: number;
   readonly status: number;
   readonly nsid: number;
   readonly lba: number;
-}
+};
+
+// A type, not an interface: a snapshot holds it as it is.
+type LoggedError = ErrorEntry & { readonly count: number };
 
 /** Counters since power-on and the errors of commands. */
 export class Health {
@@ -77,7 +81,11 @@ export class Health {
   powerCycles = 1;
   unsafeShutdowns = 0;
   readonly #clock: Clock;
-  readonly #entries: (ErrorEntry & { readonly count: number })[] = [];
+  readonly #entries: LoggedError[] = [];
+  readonly saved = parts({
+    counters: properties(() => this, ['commands', 'ioCommands', 'reads', 'writes', 'bytesRead', 'bytesWritten', 'mediaErrors', 'errors', 'powerCycles', 'unsafeShutdowns']), // prettier-ignore
+    entries: plainList(() => this.#entries),
+  });
 
   constructor(clock: Clock) {
     this.#clock = clock;

@@ -1,4 +1,5 @@
 import type { StorageBackend } from '#vmm/base/ports';
+import { field, parts } from '#vmm/base/saved';
 
 export interface NamespaceOptions {
   readonly backend: StorageBackend;
@@ -18,6 +19,12 @@ export class Namespace {
   blockBytes = 512;
   /** Whole blocks; a tail that does not fill a block is not part of the namespace. */
   blocks = 0;
+  readonly saved = parts({
+    format: field(
+      () => this.format,
+      (format) => this.setFormat(format),
+    ),
+  });
 
   constructor(nsid: number, options: NamespaceOptions) {
     this.nsid = nsid;

@@ -1,5 +1,6 @@
 import type { Access, FieldSpec, Register } from '#vmm/base/bits';
 import { register } from '#vmm/base/bits';
+import { field, parts } from '#vmm/base/saved';
 
 const ro = (bits: number | readonly [number, number], doc = ''): FieldSpec => ({ bits, access: 'ro', doc });
 const all = (access: Access = 'rw'): { value: FieldSpec } => ({ value: { bits: [31, 0], access } });
@@ -76,6 +77,12 @@ for (const name of names) {
 /** The controller registers below the doorbells, in dwords; 8-byte accesses are two dwords (§3.1 allows either). */
 export class RegisterFile {
   values = initial();
+  readonly saved = parts({
+    values: field(
+      () => this.values,
+      (values) => (this.values = values),
+    ),
+  });
 
   /** Dword at a multiple of 4; undefined where the specification defines nothing. */
   readDword(offset: number): number | undefined {

@@ -1,4 +1,5 @@
 import type { AccessBytes, IrqLine, MmioDevice } from '#vmm/base/ports';
+import { array, field, parts } from '#vmm/base/saved';
 import { causes, fcrBits, fifosEnabled, ier, ierBits, lcrDlab, lsrBits, mcr, mcrBits, msrBits } from './registers.ts';
 
 export interface UartOptions {
@@ -38,6 +39,57 @@ export class Uart implements MmioDevice {
   #transmitEmptyPending = false;
   #msrDelta = 0;
   #raised = false;
+  readonly saved = parts({
+    input: array(() => this.#input),
+    head: field(
+      () => this.#head,
+      (value) => (this.#head = value),
+    ),
+    count: field(
+      () => this.#count,
+      (value) => (this.#count = value),
+    ),
+    ier: field(
+      () => this.#ier,
+      (value) => (this.#ier = value),
+    ),
+    lcr: field(
+      () => this.#lcr,
+      (value) => (this.#lcr = value),
+    ),
+    mcr: field(
+      () => this.#mcr,
+      (value) => (this.#mcr = value),
+    ),
+    scr: field(
+      () => this.#scr,
+      (value) => (this.#scr = value),
+    ),
+    divisor: field(
+      () => this.#divisor,
+      (value) => (this.#divisor = value),
+    ),
+    fifos: field(
+      () => this.#fifos,
+      (value) => (this.#fifos = value),
+    ),
+    overrun: field(
+      () => this.#overrun,
+      (value) => (this.#overrun = value),
+    ),
+    transmitEmptyPending: field(
+      () => this.#transmitEmptyPending,
+      (value) => (this.#transmitEmptyPending = value),
+    ),
+    msrDelta: field(
+      () => this.#msrDelta,
+      (value) => (this.#msrDelta = value),
+    ),
+    raised: field(
+      () => this.#raised,
+      (value) => (this.#raised = value),
+    ),
+  });
 
   constructor({ write, irq }: UartOptions) {
     this.#sink = write;

@@ -1,20 +1,42 @@
 import { invariant } from './invariant.ts';
 
+/** When an event happens, and before or behind which others of that instant. */
+// A type, not an interface: it is data, too.
+export type Due = { readonly at: number; readonly order: number };
+
 export interface Scheduled {
   cancel(): void;
+  /** For a snapshot; undefined when it has happened or was cancelled. */
+  due?(): Due | undefined;
+  /** Moves it, as `due` told. */
+  place?(due: Due): void;
 }
 class Entry implements Scheduled {
-  readonly at: number;
-  readonly order: number;
+  at: number;
+  order: number;
   run: (() => void) | undefined;
+  /** Somebody told a snapshot of it. */
+  isTold = false;
+  readonly #moved: () => void;
 
-  constructor(at: number, order: number, run: () => void) {
+  constructor(at: number, order: number, run: () => void, moved: () => void) {
     this.at = at;
     this.order = order;
     this.run = run;
+    this.#moved = moved;
   }
   cancel(): void {
     this.run = undefined;
+  }
+  due(): Due | undefined {
+    if (this.run === undefined) return undefined;
+    this.isTold = true;
+    return { at: this.at, order: this.order };
+  }
+  place({ at, order }: Due): void {
+    this.at = at;
+    this.order = order;
+    this.#moved();
   }
 }
 
@@ -44,7 +66,7 @@ export class Clock {
   /** Runs `run` once, `delayNs` from now (0 = at the next advance, never synchronously). */
   schedule(delayNs: number, run: () => void): Scheduled {
     invariant(delayNs >= 0, `an event ${delayNs} ns in the past`);
-    const entry = new Entry(this.now + delayNs, this.#order++, run);
+    const entry = new Entry(this.now + delayNs, this.#order++, run, this.#sort);
     this.#push(entry);
     return entry;
   }
@@ -65,14 +87,45 @@ export class Clock {
       if (!next || next.at > end) break;
       this.#pop();
       this.#now = Math.max(this.#now, next.at);
-      next.run?.();
+      const { run } = next;
+      next.run = undefined;
+      run?.();
     }
     this.#now = end;
+  }
+
+  /** A snapshot begins; `forgotten` tells at its end whether anybody's event is not in it. */
+  beginSave(): { readonly now: number; readonly order: number; readonly pending: number } {
+    const pending = this.#heap.filter((entry) => entry.run !== undefined);
+    for (const entry of pending) entry.isTold = false;
+    return { now: this.now, order: this.#order, pending: pending.length };
+  }
+
+  /** Events of which nobody told since `beginSave`. */
+  get forgotten(): number {
+    return this.#heap.filter((entry) => entry.run !== undefined && !entry.isTold).length;
+  }
+
+  /** Empties the queue: who has events puts them there again. */
+  beginRestore(now: number): void {
+    this.#heap.length = 0;
+    this.#now = now;
+  }
+
+  /** They are all there again; how many. What is scheduled from now on comes behind them. */
+  endRestore(order: number): number {
+    this.#order = order;
+    return this.#heap.length;
   }
 
   #dropCancelled(): void {
     while (this.#heap.length > 0 && this.#heap[0]!.run === undefined) this.#pop();
   }
+
+  /** Entries were moved: a sorted list is a heap. */
+  readonly #sort = (): void => {
+    this.#heap.sort((a, b) => a.at - b.at || a.order - b.order);
+  };
 
   #before(a: Entry, b: Entry): boolean {
     return a.at < b.at || (a.at === b.at && a.order < b.order);

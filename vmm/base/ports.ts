@@ -1,6 +1,8 @@
 /**
  * Everything a device may know of the world (house rule: devices import nothing of ours but vmm/base).
  */
+import type { Saved } from './saved.ts';
+
 export type AccessBytes = 1 | 2 | 4 | 8;
 
 /**
@@ -194,6 +196,8 @@ export interface StorageBackend {
   /** Makes a range read as zeroes, freeing space where the backend can. Throws StorageError. */
   discard(offset: number, length: number): void;
   close(): void;
+  /** What of its content is gone with the process, for snapshots; absent where everything lies outside. */
+  readonly saved?: Saved;
 }
 export type StorageErrorKind = 'read-only' | 'no-space' | 'io' | 'range';
 export class StorageError extends Error {
@@ -270,6 +274,8 @@ export interface PciFunction {
   busMaster(enabled: boolean): void;
   /** The guest changed what the function may do of ATS, PRI and PASID. All off after a reset. */
   translation?(enables: TranslationEnables): void;
+  /** Everything in it that changes, for snapshots; a machine with a function that has none cannot be saved. */
+  readonly saved?: Saved;
 }
 
 /** The enable bits of the ATS, PRI and PASID capabilities. */

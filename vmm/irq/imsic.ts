@@ -1,6 +1,7 @@
 import { quiet, type Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { array, field, parts } from '#vmm/base/saved';
 
 /** A hart's CSRs as they reach its interrupt file: *iselect/*ireg and *topei (AIA §3.8–3.10). XLEN is 64. */
 export interface ImsicPort {
@@ -52,6 +53,26 @@ export class InterruptFile implements MmioDevice, ImsicPort {
   /** Lowest identity that is pending, enabled and under the threshold; 0 = none. */
   #top = 0;
   #asserted = false;
+  readonly saved = parts({
+    eip: array(() => this.#eip),
+    eie: array(() => this.#eie),
+    delivery: field(
+      () => this.#delivery,
+      (value) => (this.#delivery = value),
+    ),
+    threshold: field(
+      () => this.#threshold,
+      (value) => (this.#threshold = value),
+    ),
+    top: field(
+      () => this.#top,
+      (value) => (this.#top = value),
+    ),
+    asserted: field(
+      () => this.#asserted,
+      (value) => (this.#asserted = value),
+    ),
+  });
 
   constructor({ name, identities = 255, onPending, trace = quiet }: InterruptFileOptions) {
     invariant(

@@ -1,4 +1,5 @@
 import { type StorageBackend, StorageError } from '#vmm/base/ports';
+import { parts, sparseBytes } from '#vmm/base/saved';
 
 /** Throws where a range leaves the disk. */
 export const checkRange = (backend: StorageBackend, offset: number, length: number): void => {
@@ -10,6 +11,7 @@ export const checkRange = (backend: StorageBackend, offset: number, length: numb
 export class MemoryStorage implements StorageBackend {
   readonly content: Uint8Array;
   readonly readOnly = false;
+  readonly saved = parts({ content: sparseBytes(() => this.content) });
 
   constructor(content: Uint8Array) {
     this.content = content;

@@ -1,4 +1,5 @@
 import type { StorageBackend } from '#vmm/base/ports';
+import { map, parts } from '#vmm/base/saved';
 import { checkRange } from './memory.ts';
 
 const clusterBytes = 65536;
@@ -10,6 +11,13 @@ class OverlayStorage implements StorageBackend {
   readonly readOnly = false;
   readonly #below: StorageBackend;
   readonly #clusters = new Map<number, Uint8Array>();
+  readonly saved = parts({
+    clusters: map(
+      () => this.#clusters,
+      (cluster) => cluster,
+      (data) => (data instanceof Uint8Array && data.length > 0 ? data : hole),
+    ),
+  });
 
   constructor(below: StorageBackend) {
     this.#below = below;
