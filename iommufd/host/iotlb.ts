@@ -3,6 +3,8 @@
  * invalidates it or another takes its place: it never looks at memory.
  */
 
+import { array, field, parts } from '#vmm/base/saved';
+
 /** log2 of the page sizes entries come in. */
 const classShifts = [12, 21, 30] as const;
 const classMasks = classShifts.map((shift) => 2 ** shift - 1);
@@ -71,6 +73,20 @@ export class Iotlb {
   /** Bit n set: some entry has ever been of class n since the last clear. */
   #classes = 0;
   #used = 0;
+  readonly saved = parts({
+    words: array(() => this.#words),
+    next: array(() => this.#next),
+    heads: array(() => this.#heads),
+    links: array(() => this.#links),
+    classes: field(
+      () => this.#classes,
+      (value) => (this.#classes = value),
+    ),
+    used: field(
+      () => this.#used,
+      (value) => (this.#used = value),
+    ),
+  });
 
   /** `entries` a power of two, at least 4. */
   constructor(entries = 4096) {

@@ -1,4 +1,5 @@
 import type { Trace } from '#vmm/base/events';
+import { type Data, field, listOf, parts } from '#vmm/base/saved';
 import { type Command, type CommandContext, decodeCommand } from './commands.ts';
 import type { Interrupts } from './interrupts.ts';
 import { access, type BackEnd, type CommandOutcome } from './ports.ts';
@@ -16,11 +17,12 @@ const tags = 32;
 const commandBytes = 16;
 
 /** An ATS invalidation that the device has not yet completed. */
-interface Invalidation {
+// A type, not an interface: a snapshot holds it as it is.
+type Invalidation = {
   readonly rid: number;
   readonly segment: number | undefined;
   completions: number;
-}
+};
 
 /** Fetches, checks and executes commands (§3.1): in order, one at a time, so only ATS.INVAL ever stays outstanding. */
 export class CommandQueue {
@@ -38,6 +40,22 @@ export class CommandQueue {
   /** No fence has told of it yet. It outlives a restart of the queue (§5.15 clears only what the queue shows). */
   #timedOut = false;
   #running = false;
+  readonly saved = parts({
+    outstanding: {
+      save: () => this.#outstanding,
+      restore: (data: Data) => {
+        for (const [itag, one] of listOf(data).entries()) this.#outstanding[itag] = one as Invalidation | undefined;
+      },
+    },
+    fencing: field(
+      () => this.#fencing,
+      (value) => (this.#fencing = value),
+    ),
+    timedOut: field(
+      () => this.#timedOut,
+      (value) => (this.#timedOut = value),
+    ),
+  });
 
   constructor(
     registers: RegisterFile,

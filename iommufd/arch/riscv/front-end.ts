@@ -1,5 +1,6 @@
 import { quiet, type Trace } from '#vmm/base/events';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { part, parts } from '#vmm/base/saved';
 import { CommandQueue } from './command-queue.ts';
 import {
   type FaultReport,
@@ -101,6 +102,16 @@ export class FrontEnd implements MmioDevice {
   readonly monitor: PerformanceMonitor;
   readonly #trace: Trace;
   readonly #unit: string;
+  /** What the back end made of the registers is the back end's. */
+  readonly saved = parts(
+    {
+      registers: part(() => this.#registers),
+      interrupts: part(() => this.#interrupts),
+      commands: part(() => this.#commands),
+      monitor: part(() => this.monitor),
+    },
+    () => (this.#memory.bigEndian = (this.fctl & 1) !== 0),
+  );
 
   constructor(options: FrontEndOptions) {
     this.#options = options;

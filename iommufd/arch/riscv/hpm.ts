@@ -1,3 +1,4 @@
+import { field, parts } from '#vmm/base/saved';
 import type { Interrupts } from './interrupts.ts';
 import type { RegisterFile } from './register-file.ts';
 import { hpmCounters, hpmEvent, iohpmctrOffset, iohpmcycles, iohpmevt, iohpmevtOffset, offsets } from './registers.ts';
@@ -29,6 +30,16 @@ export class PerformanceMonitor {
   /** True while some counter has an event to count: test it before building a Requester. */
   active = false;
   #lastCycles = 0;
+  readonly saved = parts({
+    active: field(
+      () => this.active,
+      (value) => (this.active = value),
+    ),
+    lastCycles: field(
+      () => this.#lastCycles,
+      (value) => (this.#lastCycles = value),
+    ),
+  });
 
   constructor(registers: RegisterFile, interrupts: Interrupts, counters: number, bits: number, cycles: () => number) {
     this.#registers = registers;

@@ -1,4 +1,5 @@
 import type { Trace } from '#vmm/base/events';
+import { field, parts } from '#vmm/base/saved';
 import { access, type MessageSink, type WireSink } from './ports.ts';
 import type { QueueMemory } from './queue-memory.ts';
 import type { RegisterFile } from './register-file.ts';
@@ -41,6 +42,20 @@ export class Interrupts {
   #held = 0;
   #releasing = -1;
   #wires = 0;
+  readonly saved = parts({
+    held: field(
+      () => this.#held,
+      (value) => (this.#held = value),
+    ),
+    releasing: field(
+      () => this.#releasing,
+      (value) => (this.#releasing = value),
+    ),
+    wires: field(
+      () => this.#wires,
+      (value) => (this.#wires = value),
+    ),
+  });
   /** An MSI's write met an access fault; the owner reports cause 273. */
   onMessageFault: (address: bigint) => void = () => {};
 

@@ -1,6 +1,7 @@
 import { hex } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import type { AccessBytes } from '#vmm/base/ports';
+import { array, parts } from '#vmm/base/saved';
 import { type Capabilities, registerFile, registerPageBytes, type RegisterRow } from './registers.ts';
 
 /** Which part of a register a store reached. */
@@ -24,6 +25,7 @@ export class RegisterFile {
   readonly #unit: string;
   /** Called before a read, for registers whose value depends on the time. */
   beforeRead: ((row: RegisterRow) => void) | undefined;
+  readonly saved = parts({ words: array(() => this.words) });
 
   constructor(features: Capabilities, hooks: ReadonlyMap<string, WriteHook>, trace: Trace, unit: string) {
     this.#hooks = hooks;

@@ -1,7 +1,12 @@
+import { parts, plainMap, type Data } from '#vmm/base/saved';
+
 /** A bounded cache of contexts, oldest out first: what is in it stays until a command invalidates it (§2.8). */
 export class ContextCache<T> {
   readonly #entries = new Map<number, { readonly deviceId: number; readonly context: T }>();
   readonly #capacity: number;
+  readonly saved = parts({
+    entries: plainMap(() => this.#entries as unknown as Map<number, Data>),
+  });
 
   constructor(capacity: number) {
     this.#capacity = capacity;

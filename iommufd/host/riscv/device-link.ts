@@ -1,4 +1,6 @@
+import type { Scheduled } from '#vmm/base/clock';
 import { quiet, type Trace } from '#vmm/base/events';
+import { type Data, field, listOf, parts, recordOf, restoreTimer, saveTimer } from '#vmm/base/saved';
 import { type InvalidateRequest, noPasid, type PageResponseMessage, type TranslationEndpoint } from '#vmm/base/ports';
 import { pageResponsePayload } from '#iommufd/arch/riscv/faults';
 import type { DeviceMessage } from '#iommufd/arch/riscv/ports';
@@ -12,12 +14,12 @@ interface LinkedFunction {
 
 interface Outstanding {
   readonly rid: number;
-  timer: { cancel(): void } | undefined;
+  timer: Scheduled | undefined;
 }
 
 interface DeviceLinkOptions {
   /** Runs work in virtual time, `ns` from now. */
-  readonly after: (ns: number, run: () => void) => { cancel(): void };
+  readonly after: (ns: number, run: () => void) => Scheduled;
   /** How long a device may take to complete an invalidation; default 10 ms. */
   readonly timeoutNs?: number;
   readonly trace?: Trace;
@@ -49,11 +51,35 @@ export class DeviceLink {
   readonly #after: DeviceLinkOptions['after'];
   readonly #timeoutNs: number;
   readonly #trace: Trace;
+  readonly saved = parts({
+    latest: field(
+      () => this.latest,
+      (value) => (this.latest = value),
+    ),
+    outstanding: {
+      save: () => this.#outstanding.map((one) => one && { rid: one.rid, timer: saveTimer(one.timer) }),
+      restore: (data: Data) => {
+        for (const [itag, item] of listOf(data).entries()) this.#outstanding[itag] = this.#takeUp(itag, item);
+      },
+    },
+    late: {
+      save: () => this.#late,
+      restore: (data: Data) => {
+        for (const [itag, rid] of listOf(data).entries()) this.#late[itag] = rid as number | undefined;
+      },
+    },
+  });
 
   constructor({ after, timeoutNs = defaultTimeoutNs, trace = quiet }: DeviceLinkOptions) {
     this.#after = after;
     this.#timeoutNs = timeoutNs;
     this.#trace = trace;
+  }
+
+  #takeUp(itag: number, data: Data): Outstanding | undefined {
+    if (data === undefined) return undefined;
+    const { rid, timer } = recordOf(data);
+    return { rid: Number(rid), timer: restoreTimer(timer, () => this.#after(0, () => this.#end(itag, false))) };
   }
 
   attach(fn: LinkedFunction): void {

@@ -4,8 +4,11 @@
  * walk decides. A property test holds the two together.
  */
 
+import { field, parts } from '#vmm/base/saved';
+
 /** Which tables to walk; made from device and process context. */
-export interface WalkRoots {
+// A type, not an interface: a snapshot holds it as it is.
+export type WalkRoots = {
   /** Levels of the first stage; 0 Bare. */
   readonly firstLevels: number;
   /** Page number of its root (guest-physical where there is a second stage). */
@@ -18,7 +21,7 @@ export interface WalkRoots {
   readonly msiPatternLo: number;
   /** The pattern can match below page 2^31 at all. */
   readonly msiLow: boolean;
-}
+};
 
 const V = 1;
 const R = 2;
@@ -43,6 +46,12 @@ export class FastWalk {
   readonly #endPage: number;
   /** Memory references made. */
   references = 0;
+  readonly saved = parts({
+    references: field(
+      () => this.references,
+      (value) => (this.references = value),
+    ),
+  });
   // Answer of the last walk that returned true.
   /** Physical page of the address. */
   ppn = 0;

@@ -3,6 +3,7 @@ import { quiet, type Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
 import type { MmioDevice } from '#vmm/base/ports';
+import { field, part, parts } from '#vmm/base/saved';
 import type { Command, CommandName } from '#iommufd/arch/riscv/commands';
 import { type Cause, causes, type FaultReport } from '#iommufd/arch/riscv/faults';
 import { FrontEnd, type FrontEndOptions } from '#iommufd/arch/riscv/front-end';
@@ -98,6 +99,20 @@ export class RiscvIommu implements BackEnd {
   check: StaleTranslations | undefined;
   /** The walk for the common case; absent without host memory. */
   readonly fast: FastWalk | undefined;
+  readonly saved = parts({
+    frontEnd: part(() => this.#frontEnd),
+    translator: part(() => this.translator),
+    iotlb: part(() => this.iotlb),
+    fast: part(() => this.fast ?? { saved: parts({}) }),
+    epoch: field(
+      () => this.epoch,
+      (value) => (this.epoch = value),
+    ),
+    statistics: field(
+      () => this.statistics,
+      (value) => void Object.assign(this.statistics, value),
+    ),
+  });
 
   constructor(options: RiscvIommuOptions) {
     const { host, qosMask } = options;

@@ -1,6 +1,7 @@
 import { hpa } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
 import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
+import { type Data, field, listOf, parts, type Saved } from '#vmm/base/saved';
 import type { PerformanceMonitor } from '#iommufd/arch/riscv/hpm';
 import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
@@ -41,6 +42,14 @@ export class RiscvPort implements DmaPort {
   readonly #spaces = Array.from({ length: remembered }, () => nothingRemembered);
   /** DMA of this device so far. */
   readonly counters = { reads: 0, writes: 0, messages: 0, bytesRead: 0, bytesWritten: 0, faults: 0 };
+  /** What is remembered only while it is current. */
+  readonly saved: Saved = parts({
+    counters: field(
+      () => this.counters,
+      (value) => void Object.assign(this.counters, value),
+    ),
+    spaces: { save: () => this.#saveSpaces(), restore: (data: Data) => this.#restoreSpaces(listOf(data)) },
+  });
   // Answer of #miss.
   #address = 0;
   #mask = 0;
@@ -55,6 +64,19 @@ export class RiscvPort implements DmaPort {
     this.#first = host.poolBase;
     this.#end = host.end;
     this.rid = rid;
+  }
+
+  #saveSpaces(): Data {
+    const current = this.#spaces.filter((space) => space !== nothingRemembered && space.epoch === this.#iommu.epoch);
+    return current.map(({ pasid, space, process, roots }) => ({ pasid, space, process, roots }));
+  }
+
+  #restoreSpaces(items: readonly Data[]): void {
+    this.#spaces.fill(nothingRemembered);
+    for (const item of items) {
+      const space = Object.assign(new Remembered(), item, { epoch: this.#iommu.epoch });
+      this.#spaces[space.pasid & (remembered - 1)] = space;
+    }
   }
 
   get memory(): Uint8Array {

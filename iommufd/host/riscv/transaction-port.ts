@@ -10,6 +10,7 @@ import {
   type TranslationRequest,
   noPasid,
 } from '#vmm/base/ports';
+import { field as variable, parts } from '#vmm/base/saved';
 import { pageRequestPayload } from '#iommufd/arch/riscv/faults';
 import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { Segments } from '../bypass-port.ts';
@@ -52,6 +53,13 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
   // Answer of #locateTranslated and #locateUntranslated.
   #address = 0;
   #mask = pageMask;
+  /** Besides what is saved of every port. */
+  readonly savedTransactions = parts({
+    second: variable(
+      () => this.#second,
+      (value) => void Object.assign(this.#second, value),
+    ),
+  });
   /** The page before this one in the same request faulted for this cause: one record stands for both (§3.2). */
   #lastCause = 0;
 

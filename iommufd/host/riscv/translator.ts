@@ -1,3 +1,4 @@
+import { part, parts, properties } from '#vmm/base/saved';
 import { type Cause, causes } from '#iommufd/arch/riscv/faults';
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { type Capabilities, ddtpMode, hpmEvent } from '#iommufd/arch/riscv/registers';
@@ -126,6 +127,12 @@ export class Translator {
   /** Told when a context was cached, and when one was served from a cache. */
   contexts: ContextWatch | undefined;
   #who: Requester = { deviceId: 0, processId: -1, gscid: -1, pscid: -1 };
+  readonly saved = parts({
+    directory: properties(() => this as Translator, ['mode', 'rootPpn', 'bigEndian', 'walks']),
+    memory: part(() => this.memory),
+    deviceContexts: part(() => this.deviceContexts),
+    processContexts: part(() => this.processContexts),
+  });
 
   constructor(options: TranslatorOptions) {
     this.features = options.features;

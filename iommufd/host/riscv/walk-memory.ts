@@ -1,4 +1,5 @@
 import { access, type AccessResult, type MemoryPort } from '#iommufd/arch/riscv/ports';
+import { field, parts } from '#vmm/base/saved';
 
 /** Memory as the walkers use it: doublewords in either byte order, nothing beyond 2^PAS; counts its references. */
 export class WalkMemory {
@@ -10,6 +11,12 @@ export class WalkMemory {
   result: AccessResult = access.ok;
   /** Accesses since construction. */
   references = 0;
+  readonly saved = parts({
+    references: field(
+      () => this.references,
+      (value) => (this.references = value),
+    ),
+  });
 
   constructor(port: MemoryPort, addressBits: number) {
     this.#port = port;

@@ -1,5 +1,6 @@
 import { invariant } from '#vmm/base/invariant';
 import type { Field, FieldSpec, Register } from '#vmm/base/bits';
+import { array, parts } from '#vmm/base/saved';
 
 /** What the configuration space needs of a register declaration, whatever its fields. */
 export interface ConfigLayout {
@@ -57,6 +58,8 @@ export class ConfigSpace {
   readonly #byName = new Map<string, Placed>();
   /** Index into #placed + 1 of the row that owns each byte; 0 = none. */
   readonly #owner = new Uint16Array(spaceBytes);
+  /** Where registers are and what they reset to follows from the function. */
+  readonly saved = parts({ bytes: array(() => this.#bytes) });
 
   /** Adds a row at `base + row.offset`, with what it holds after a reset. */
   place(row: ConfigRow, base: number, reset = 0): void {

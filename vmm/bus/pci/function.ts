@@ -1,7 +1,8 @@
-import { type Rid, wide } from '#vmm/base/address';
+import { type Rid, rid as toRid, wide } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
 import type { BarSpec, DmaPort, FunctionStatus, IrqLine, MmioDevice, PciFunction } from '#vmm/base/ports';
+import { field, part, parts, type Saved } from '#vmm/base/saved';
 import { type DevicePortType, initiateFlr, maxPayloadField, msixControlBits } from './capabilities.ts';
 import { type PlacedCapability, placeCapabilities } from './capability-list.ts';
 import { ConfigSpace } from './config-space.ts';
@@ -38,6 +39,8 @@ export interface SlotOptions {
 /** Highest address a BAR can hold and still be compared exactly; nothing decodes above it. */
 const highestAddressHigh = 0x20_0000;
 const transactionsPendingBit = 1 << 5;
+/** In the place of a capability that the function does not have. */
+const stateless = { saved: parts({}) };
 
 /** A PCI function on the bus: its configuration space, and what a store to it sets in motion. */
 export class PciSlot implements Upstream {
@@ -55,6 +58,22 @@ export class PciSlot implements Upstream {
   readonly #decodeChanged: () => void;
   readonly #upstream: Upstream | undefined;
   #mastering = false;
+  readonly saved: Saved = parts({
+    rid: field(
+      () => this.rid as number,
+      (value) => (this.rid = toRid(value)),
+    ),
+    config: part(() => this.config),
+    port: part(() => this.#port),
+    msix: part(() => this.#msix ?? stateless),
+    msi: part(() => this.#msi ?? stateless),
+    translation: part(() => this.#translation),
+    mastering: field(
+      () => this.#mastering,
+      (value) => (this.#mastering = value),
+    ),
+    function: { save: () => this.function.saved?.save(), restore: (data) => this.function.saved?.restore(data) },
+  });
 
   constructor({ rid, function: fn, type, port, trace, decodeChanged, upstream }: SlotOptions) {
     this.rid = rid;

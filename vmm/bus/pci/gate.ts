@@ -10,6 +10,7 @@ import {
   type TranslationEndpoint,
   type TranslationRequest,
 } from '#vmm/base/ports';
+import { parts, properties } from '#vmm/base/saved';
 
 /**
  * A function's way to memory as its configuration space allows it: while Bus Master Enable is off, or the function is
@@ -23,6 +24,7 @@ export class GatedPort implements DmaPort {
   allowsPasid = false;
   /** ACS Translation Blocking of the port above: a translated request is an ACS violation there (§6.12.1.1, §6.12.4). */
   blocksTranslated = false;
+  readonly saved = parts({ gate: properties(() => this as GatedPort, ['isOpen', 'allowsPasid', 'blocksTranslated']) });
 
   constructor(port: DmaPort) {
     this.#port = port;

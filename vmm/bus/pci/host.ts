@@ -1,6 +1,7 @@
 import { bdf, type Rid, rid } from '#vmm/base/address';
 import { quiet, type Trace } from '#vmm/base/events';
 import type { AccessBytes, DmaPort, MmioDevice, PciFunction } from '#vmm/base/ports';
+import { type Data, parts, recordOf, SavedError, within } from '#vmm/base/saved';
 import { AddressConflict, type Bus } from '../bus.ts';
 import type { ConfigValue } from './config-space.ts';
 import { type AddressSpace, PciSlot } from './function.ts';
@@ -63,6 +64,19 @@ export class PciHost {
   /** By requester id, in the order in which they answer for a bus number. */
   readonly #rootPorts = new Map<number, RootPort>();
   readonly #spaces: readonly PciSpace[];
+  /** Of every function on bus 0, by its address; those behind a root port are the port's. */
+  readonly saved = parts(
+    {
+      functions: {
+        save: () =>
+          Object.fromEntries(
+            [...this.#slots].map(([address, slot]) => [bdf(address), this.#savedOf(address, slot).save()]),
+          ),
+        restore: (data: Data) => this.#restore(recordOf(data)),
+      },
+    },
+    () => this.#decodeChanged(),
+  );
 
   /** @throws AddressConflict where a window overlaps another region of the bus. */
   constructor({ bus, ecam, windows, trace = quiet, beforeAccess }: PciHostOptions) {
@@ -134,6 +148,18 @@ export class PciHost {
   /** Power-on state of every function. */
   reset(): void {
     for (const slot of this.#slots.values()) slot.reset();
+  }
+
+  #savedOf(address: number, slot: PciSlot): PciSlot['saved'] {
+    return this.#rootPorts.get(address)?.saved ?? slot.saved;
+  }
+
+  #restore(states: Readonly<Record<string, Data>>): void {
+    const names = [...this.#slots.keys()].map(bdf);
+    const strangers = Object.keys(states).filter((name) => !names.includes(name));
+    if (strangers.length > 0) throw new SavedError(`there is no function ${strangers[0]}`);
+    for (const [address, slot] of this.#slots)
+      within(bdf(address), () => this.#savedOf(address, slot).restore(states[bdf(address)]));
   }
 
   get #shared(): { trace: Trace; decodeChanged: () => void } {

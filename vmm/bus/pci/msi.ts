@@ -1,4 +1,5 @@
 import { invariant } from '#vmm/base/invariant';
+import { field, parts } from '#vmm/base/saved';
 import type { ConfigSpace } from './config-space.ts';
 import type { SendMessage } from './msix.ts';
 
@@ -10,6 +11,12 @@ export class Msi {
   readonly #config: ConfigSpace;
   readonly #send: SendMessage;
   #mayRequest = false;
+  readonly saved = parts({
+    mayRequest: field(
+      () => this.#mayRequest,
+      (value) => (this.#mayRequest = value),
+    ),
+  });
 
   constructor(vectors: number, config: ConfigSpace, send: SendMessage) {
     invariant([1, 2, 4, 8, 16, 32].includes(vectors), `${vectors} MSI vectors`);

@@ -1,5 +1,6 @@
 import { invariant } from '#vmm/base/invariant';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { array, field, parts } from '#vmm/base/saved';
 
 /** Sends vector `vector`'s message; false when it faulted (the message is then lost, as on the wire). */
 export type SendMessage = (vector: number, hi: number, lo: number, data: number) => boolean;
@@ -21,6 +22,22 @@ export class Msix {
   #enabled = false;
   #functionMask = false;
   #mayRequest = false;
+  readonly saved = parts({
+    table: array(() => this.#table),
+    pending: array(() => this.#pending),
+    enabled: field(
+      () => this.#enabled,
+      (value) => (this.#enabled = value),
+    ),
+    functionMask: field(
+      () => this.#functionMask,
+      (value) => (this.#functionMask = value),
+    ),
+    mayRequest: field(
+      () => this.#mayRequest,
+      (value) => (this.#mayRequest = value),
+    ),
+  });
 
   constructor(vectors: number, send: SendMessage) {
     invariant(vectors >= 1 && vectors <= 2048, `${vectors} MSI-X vectors`);

@@ -1,6 +1,7 @@
 import { type Rid, rid } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import type { DmaPort, PciFunction } from '#vmm/base/ports';
+import { type Data, listOf, part, parts, SavedError } from '#vmm/base/saved';
 import { type AddressSpace, PciSlot } from './function.ts';
 import { secondaryBusReset } from './header.ts';
 import type { Route } from './routes.ts';
@@ -43,6 +44,13 @@ export class RootPort {
   readonly #children = new Map<number, Child>();
   readonly #trace: Trace;
   readonly #decodeChanged: () => void;
+  readonly saved = parts({
+    slot: part(() => this.slot),
+    children: {
+      save: () => this.children().map(({ slot, address }) => [slot.saved.save(), address]),
+      restore: (data: Data) => this.#restoreChildren(listOf(data)),
+    },
+  });
 
   constructor({ rid, name, trace, decodeChanged }: RootPortOptions) {
     this.#trace = trace;
@@ -70,6 +78,17 @@ export class RootPort {
     config.onWrite('bridge_control', (now, old) => {
       if ((now & ~old & secondaryBusReset) !== 0) this.#hotReset();
     });
+  }
+
+  #restoreChildren(items: readonly Data[]): void {
+    const children = [...this.#children.values()].toSorted((a, b) => a.number - b.number);
+    if (items.length !== children.length) throw new SavedError(`expected ${children.length} functions behind the port`);
+    for (const [i, child] of children.entries()) {
+      const [state, address] = listOf(items[i]);
+      child.slot.saved.restore(state);
+      child.address = address === undefined ? undefined : rid(Number(address));
+      child.onAddress?.(child.address);
+    }
   }
 
   /** Undefined where nothing sits at this function number yet. */

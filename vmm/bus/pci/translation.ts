@@ -1,4 +1,5 @@
 import type { PciFunction, TranslationEnables } from '#vmm/base/ports';
+import { field, parts } from '#vmm/base/saved';
 import type { ConfigSpace } from './config-space.ts';
 import { atsControl, pasidControl, priControl, priStatusBits } from './extended-capabilities.ts';
 
@@ -18,6 +19,12 @@ export class Translation {
   readonly #fn: PciFunction;
   readonly #changed: (enables: TranslationEnables) => void;
   #told = allOff;
+  readonly saved = parts({
+    told: field(
+      () => ({ ...this.#told }),
+      (told) => (this.#told = told),
+    ),
+  });
 
   /** `changed` hears of every change, before the function does. */
   constructor(config: ConfigSpace, fn: PciFunction, changed: (enables: TranslationEnables) => void) {
