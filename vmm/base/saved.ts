@@ -233,7 +233,7 @@ export const sparseBytes = (get: () => Uint8Array): Saved => ({
   restore: (data) => {
     const all = get();
     const { length, pages, bytes } = recordOf(data);
-    if (length !== all.length) throw new SavedError(`expected ${all.length} bytes, found ${String(length)}`);
+    if (length !== all.length) throw new SavedError(`expected ${all.length} bytes, found another number`);
     if (!(pages instanceof Uint32Array) || !(bytes instanceof Uint8Array) || bytes.length !== pages.length * pageBytes)
       throw new SavedError('expected pages and their bytes');
     all.fill(0);

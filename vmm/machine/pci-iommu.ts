@@ -3,6 +3,7 @@
  * BAR 0, whose msi_cfg_tbl is the function's MSI-X table. The numbers are those of QEMU's, which Linux's driver knows.
  */
 import type { DmaPort, DmaResult, IrqLine, MmioDevice, PciFunction } from '#vmm/base/ports';
+import { parts, properties } from '#vmm/base/saved';
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { msiConfigOffset, registerPageBytes } from '#iommufd/arch/riscv/registers';
 
@@ -58,6 +59,7 @@ export const pciIommu = (guestMemory: MemoryPort): PciIommu => {
       connect: (_port, given) => void (lines = given),
       reset: () => registers.reset(),
       busMaster: (isEnabled) => void (memory.isOpen = isEnabled),
+      saved: parts({ memory: properties(() => memory, ['isOpen']) }),
     }),
   };
 };

@@ -72,7 +72,7 @@ export class RiscvPort implements DmaPort {
   }
 
   #restoreSpaces(items: readonly Data[]): void {
-    this.#spaces.fill(nothingRemembered);
+    for (let i = 0; i < remembered; i++) this.#spaces[i] = nothingRemembered;
     for (const item of items) {
       const space = Object.assign(new Remembered(), item, { epoch: this.#iommu.epoch });
       this.#spaces[space.pasid & (remembered - 1)] = space;
