@@ -32,6 +32,10 @@ export class Networks {
     return opened;
   };
 
+  get isOpen(): boolean {
+    return this.#open.length > 0;
+  }
+
   close(): void {
     for (const one of this.#open.splice(0)) one.close();
   }

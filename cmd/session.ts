@@ -32,6 +32,8 @@ const sliceInstructions = 5_000_000;
 const sliceNs = 1e9;
 /** The same where virtual time is held back: nobody sees it jump so far. */
 const pacedSliceNs = 1e7;
+/** The same with wires to other processes, whose frames are taken in between. */
+const wiredSliceNs = 1e6;
 /** Between two looks at Ctrl-C and the deadline while nothing is to be done. */
 const longestWaitMs = 100;
 const rememberedEvents = 24;
@@ -194,7 +196,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       feed();
       const until = {
         instructions: Math.min(left, sliceInstructions),
-        virtualNs: isPaced ? pacedSliceNs : sliceNs,
+        virtualNs: networks.isOpen ? wiredSliceNs : isPaced ? pacedSliceNs : sliceNs,
       };
       result =
         (control?.isStopped ? undefined : gdb ? gdb.run(until) : machine.run(until)) ??
