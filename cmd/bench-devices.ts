@@ -139,7 +139,7 @@ function roundRate(count: number, access: (index: number) => boolean): number {
   const round = Math.max(count, 20_000);
   return medianRate(() => {
     for (let i = 0, index = 0; i < round; i++) {
-      invariant(access(index), `transaction ${index} faulted`);
+      invariant(access(index), 'a transaction of the bench faulted');
       if (++index === count) index = 0;
     }
     return round;

@@ -10,17 +10,17 @@ import {
   pdtpMode,
 } from '#iommufd/arch/riscv/tables';
 import { Iotlb, processTag, spaceTag } from '#iommufd/host/iotlb';
-import type { WalkRoots } from '#iommufd/host/riscv/fast-walk';
 import { RiscvIommu } from '#iommufd/host/riscv/iommu';
-import { rootsOf } from '#iommufd/host/riscv/port';
+import { levelsOf, rootsOf } from '#iommufd/host/riscv/port';
 import { needOf } from '#iommufd/host/riscv/translation';
+import type { AddressSpace } from '#iommufd/host/riscv/translator';
 import { sv39, sv39x4 } from '#iommufd/pagetable/formats/riscv';
 import { PageTable } from '#iommufd/pagetable/map';
 import { median } from './median.ts';
 import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { HostMemory } from '#vmm/base/memory';
-import type { DmaPort } from '#vmm/base/ports';
+import type { DmaPort, DmaResult } from '#vmm/base/ports';
 
 const capabilities = encodeCapabilities({ version: 0x10, Sv39: 1, Sv39x4: 1, PAS: 46, PD17: 1 });
 const deviceId = 8;
@@ -56,7 +56,10 @@ function fillProcesses(memory: HostMemory, count: number, first: PageTable): num
 /** A device behind one or two stages that map `pages` pages at IOVA 0, 4 KiB each. */
 const openPort = (pages: number, stages: Stages): DmaPort => openDevice(pages, stages).iommu.port(deviceId);
 
-function openDevice(pages: number, stages: Stages): { readonly iommu: RiscvIommu; readonly roots: () => WalkRoots } {
+function openDevice(
+  pages: number,
+  stages: Stages,
+): { readonly iommu: RiscvIommu; readonly space: AddressSpace | undefined } {
   const memory = new HostMemory({ engineBytes: 0, poolBytes: 64 << 20, guestBytes: targetPages * pageBytes });
   const iommu = new RiscvIommu({ capabilities, host: memory });
   const table = (format: ReturnType<typeof sv39>): PageTable => {
@@ -98,55 +101,75 @@ function openDevice(pages: number, stages: Stages): { readonly iommu: RiscvIommu
   iommu.registers.write(offsets.ddtp, 8, (BigInt(directory / pageBytes) << 10n) | BigInt(ddtpMode['1LVL']));
   const request = { deviceId, processIdValid: false, processId: 0, supervisor: false, execute: false, write: false, type: 'untranslated', noWrite: false, iova: 0n } as const; // prettier-ignore
   const space = stages.pasids ? undefined : iommu.translator.enter(request, needOf(request));
-  const roots = space && !('ok' in space) ? rootsOf(space) : undefined;
-  return { iommu, roots: () => roots! };
+  return { iommu, space: space && !('ok' in space) ? space : undefined };
 }
+
+/** A message with a number in it would be made each time, and cost as much as the look-up. */
+const reached = ({ count, faults }: DmaResult): void =>
+  invariant(count === 1 && faults.length === 0, 'an access of the bench reaches nothing');
 
 const rounds = 9;
 
 /**
- * Calls a second of CPU time: the median of several rounds of `count` calls each, behind one to warm up. Neither makes a
- * thread of its own work nor allocates, so on an idle machine that is wall time, and on a busy one still true.
+ * Accesses a second of CPU time: the median of several rounds of `count` each, behind one to warm up. They make no
+ * thread of their own work and do not allocate, so on an idle machine that is wall time, and on a busy one still true.
+ * `run` makes a whole round: what it counts is in variables of its own.
  */
-function rate(count: number, access: (i: number) => void): number {
+function rate(count: number, run: () => void): number {
   const seconds: number[] = [];
-  for (let round = 0; round <= rounds; round++) {
-    const start = process.cpuUsage();
-    for (let i = 0; i < count; i++) access(i);
-    const { user, system } = process.cpuUsage(start);
-    if (round > 0) seconds.push((user + system) / 1e6 / count);
-  }
-  return 1 / median(seconds);
+  for (let round = 0; round <= rounds; round++) seconds.push(cpuSeconds(run) / count);
+  return 1 / median(seconds.slice(1));
 }
+
+const cpuSeconds = (run: () => void): number => {
+  const start = process.cpuUsage();
+  run();
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1e6;
+};
 
 /** Translations a second of single-page reads that go round `pages` pages. */
 export function translationRate(pages: number, stages: Stages): number {
   const port = openPort(pages, stages);
-  let page = 0;
-  return rate(Math.max(pages, 50_000), () => {
-    const iova = page * pageBytes;
-    const result = port.read(0, iova, 64);
-    invariant(result.count === 1 && result.faults.length === 0, `IOVA ${iova} is not mapped`);
-    if (++page === pages) page = 0;
+  const count = Math.max(pages, 200_000);
+  return rate(count, () => {
+    for (let i = 0, page = 0; i < count; i++) {
+      reached(port.read(0, page * pageBytes, 64));
+      if (++page === pages) page = 0;
+    }
   });
 }
 
 /** PASIDs that take turns while the others are live. */
 const busyPasids = 256;
 
-/** Translations a second of `busyPasids` processes with a page each, while `live` processes have been at work. */
-export function pasidRate(live: number): number {
-  const port = openPort(16, { first: true, second: true, pasids: live });
-  const read = (pasid: number): void => {
-    const result = port.read(0, (pasid % 16) * pageBytes, 64, pasid);
-    invariant(result.count === 1 && result.faults.length === 0, `PASID ${pasid} reaches nothing`);
+/** Reads of one page by each of `count` processes, 0 first, round and round. */
+function readInTurn(port: DmaPort, processes: number, count: number): void {
+  for (let i = 0, pasid = 0; i < count; i++) {
+    reached(port.read(0, (pasid % 16) * pageBytes, 64, pasid));
+    if (++pasid === processes) pasid = 0;
+  }
+}
+
+/**
+ * Hits a second of `busyPasids` processes with a page each, alone and while `live` processes have been at work and stay
+ * bound: medians, and the median of what each pair of rounds says the others cost, in percent.
+ */
+export function pasidRates(live: number): { readonly alone: number; readonly among: number; readonly cost: number } {
+  const count = 500_000;
+  const open = (processes: number): (() => number) => {
+    const port = openPort(16, { first: true, second: true, pasids: processes });
+    readInTurn(port, processes, processes);
+    readInTurn(port, busyPasids, count);
+    return () => cpuSeconds(() => readInTurn(port, busyPasids, count)) / count;
   };
-  for (let pasid = 0; pasid < live; pasid++) read(pasid);
-  let pasid = 0;
-  return rate(200_000, () => {
-    read(pasid);
-    if (++pasid === busyPasids) pasid = 0;
-  });
+  const [alone, among] = [open(busyPasids), open(live)];
+  const pairs = Array.from({ length: rounds }, () => [alone(), among()] as const);
+  return {
+    alone: 1 / median(pairs.map(([first]) => first)),
+    among: 1 / median(pairs.map(([, second]) => second)),
+    cost: median(pairs.map(([first, second]) => (second / first - 1) * 100)),
+  };
 }
 
 /** Look-ups a second in the IOTLB itself: 1000 pages of one process, address included. */
@@ -155,23 +178,29 @@ export function lookupRate(): number {
   const [space, process] = [spaceTag(1, false, false), processTag(5)];
   for (let page = 0; page < 1000; page++)
     iotlb.insert(space, process, 0, page * pageBytes, 12, page, page, rights, false);
-  let page = 0;
-  let sum = 0;
-  const result = rate(500_000, () => {
-    const at = iotlb.lookup(space, process, 0, page * pageBytes);
-    if (at >= 0) sum += iotlb.address(at, page * pageBytes);
-    if (++page === 1000) page = 0;
+  const count = 1_000_000;
+  return rate(count, () => {
+    let found = 0;
+    for (let i = 0, page = 0; i < count; i++) {
+      if (iotlb.hit(space, process, 0, page * pageBytes, 1, 64) >= 0) found++;
+      if (++page === 1000) page = 0;
+    }
+    invariant(found === count, 'a page was not found');
   });
-  invariant(sum > 0, 'nothing was found');
-  return result;
 }
 
 /** Two-stage walks a second, without what is around them. */
 export function walkRate(pages: number): number {
-  const { iommu, roots } = openDevice(pages, { first: true, second: true });
-  let page = 0;
-  return rate(200_000, () => {
-    invariant(iommu.fast!.walk(roots(), 0, page * pageBytes, false), 'the walk is no common case');
-    if (++page === pages) page = 0;
+  const { iommu, space } = openDevice(pages, { first: true, second: true });
+  const roots = space && rootsOf(space.dc);
+  invariant(space && roots, 'the device has no two stages');
+  const [levels, root] = [levelsOf(space.mode), Number(space.ppn)];
+  const fast = iommu.fast!;
+  const count = 400_000;
+  return rate(count, () => {
+    for (let i = 0, page = 0; i < count; i++) {
+      invariant(fast.walk(roots, levels, root, 0, page * pageBytes, false), 'the walk is no common case');
+      if (++page === pages) page = 0;
+    }
   });
 }

@@ -21,7 +21,7 @@ export class Segments implements DmaResult {
     this.count = 1;
     this.offsets[0] = offset;
     this.lengths[0] = length;
-    this.faults = none;
+    if (this.faults !== none) this.faults = none;
   }
 
   add(offset: number, length: number): void {

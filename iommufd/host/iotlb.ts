@@ -67,9 +67,10 @@ export class Iotlb {
   readonly #words: Int32Array;
   readonly #sets: number;
   readonly #next: Uint8Array;
-  /** Entries by guest page, for invalidations of the second stage: first of each hash, and the next of each entry. */
+  /** Entries by guest page, for invalidations of the second stage: first of each hash, and each entry's neighbours. */
   readonly #heads: Int32Array;
   readonly #links: Int32Array;
+  readonly #backs: Int32Array;
   /** Bit n set: some entry has ever been of class n since the last clear. */
   #classes = 0;
   #used = 0;
@@ -78,6 +79,7 @@ export class Iotlb {
     next: array(() => this.#next),
     heads: array(() => this.#heads),
     links: array(() => this.#links),
+    backs: array(() => this.#backs),
     classes: field(
       () => this.#classes,
       (value) => (this.#classes = value),
@@ -95,6 +97,7 @@ export class Iotlb {
     this.#next = new Uint8Array(this.#sets);
     this.#heads = new Int32Array(entries).fill(-1);
     this.#links = new Int32Array(entries);
+    this.#backs = new Int32Array(entries);
   }
 
   get capacity(): number {
@@ -106,12 +109,14 @@ export class Iotlb {
     return this.#used;
   }
 
-  /** First word of the set that a page of an address space lies in. */
+  /**
+   * First word of the set that a page of an address space lies in. Pages in a row lie in sets of their own, and so do
+   * processes in a row; strides that are a multiple of the sets are spread by the bits above.
+   */
   #set(lo: number, hi: number, space: number, process: number, kind: number): number {
-    let h = lo ^ Math.imul(process ^ Math.imul(space, 31), 0x85ebca6b);
-    if (hi !== 0 || kind !== 0) h ^= Math.imul(hi + (kind << 20), 0x9e3779b1);
-    h = Math.imul(h, 0x2c1b3c6d);
-    return ((h >>> 15) & (this.#sets - 1)) << setShift;
+    let h = lo ^ (lo >>> 10) ^ (lo >>> 20) ^ (Math.imul(process ^ Math.imul(space, 31), 0x9e3779b1) >>> 15);
+    if (hi !== 0 || kind !== 0) h ^= Math.imul(hi + (kind << 20), 0x9e3779b1) >>> 12;
+    return (h & (this.#sets - 1)) << setShift;
   }
 
   /** Entry for the address (two halves) in an address space, or -1; pass it to the functions below at once. */
@@ -134,6 +139,36 @@ export class Iotlb {
     }
     if (classes & 4) return this.#find(space, process, hi >>> 30, (hi << 2) | (lo >>> 30), 2);
     return -1;
+  }
+
+  /**
+   * Byte address of an access that one entry serves whole, with rights `need`; -1 where none does. Constants of the module
+   * are loaded each time they are used (bundled, they are variables), so the numbers stand here, and fold.
+   */
+  hit(space: number, process: number, hi: number, lo: number, need: number, length: number): number {
+    const words = this.#words;
+    const pageLo = (hi << 20) | (lo >>> 12);
+    const pageHi = hi >>> 12;
+    // #set, of a 4 KiB page.
+    let h = pageLo ^ (pageLo >>> 10) ^ (pageLo >>> 20) ^ (Math.imul(process ^ Math.imul(space, 31), 0x9e3779b1) >>> 15);
+    if (pageHi !== 0) h ^= Math.imul(pageHi, 0x9e3779b1) >>> 12;
+    let at = (h & (this.#sets - 1)) << 5;
+    const key = pageHi | -0x8000_0000;
+    for (const end = at + 32; at < end; at += 8)
+      if (words[at] === pageLo && words[at + 1] === key && words[at + 2] === space && words[at + 3] === process) {
+        const flags = words[at + 4]!;
+        const offset = lo & 4095;
+        if ((flags & need) === 0 || offset + length > 4096) return -1;
+        const page = words[at + 5]!;
+        return (flags >>> 8 === 0 && page >= 0 ? page : (flags >>> 8) * 2 ** 32 + (page >>> 0)) * 4096 + offset;
+      }
+    return this.#classes <= 1 ? -1 : this.#hitLarge(space, process, hi, lo, need, length);
+  }
+
+  #hitLarge(space: number, process: number, hi: number, lo: number, need: number, length: number): number {
+    const at = this.lookup(space, process, hi, lo);
+    if (at < 0 || !(this.rights(at) & need) || (lo & this.offsetMask(at)) + length > this.offsetMask(at) + 1) return -1;
+    return this.address(at, lo);
   }
 
   #find(space: number, process: number, hi: number, lo: number, kind: number): number {
@@ -219,9 +254,7 @@ export class Iotlb {
     words[at + gpaLo] = guest | 0;
     words[at + gpaHi] = Math.floor(guest / 2 ** 32);
     this.#classes |= 1 << kind;
-    const head = this.#hash(guest | 0);
-    this.#links[at / entryWords] = this.#heads[head]!;
-    this.#heads[head] = at;
+    this.#link(at, this.#hash(guest | 0));
     return at;
   }
 
@@ -260,17 +293,21 @@ export class Iotlb {
     return (Math.imul(page, 0x9e3779b1) >>> 12) & (this.#heads.length - 1);
   }
 
+  #link(at: number, hash: number): void {
+    const next = this.#heads[hash]!;
+    this.#links[at / entryWords] = next;
+    this.#backs[at / entryWords] = -1;
+    if (next >= 0) this.#backs[next / entryWords] = at;
+    this.#heads[hash] = at;
+  }
+
+  /** Many processes may share a page, so that its list is long: nobody searches it. */
   #unlink(at: number): void {
-    const links = this.#links;
-    const head = this.#hash(this.#words[at + gpaLo]!);
-    const next = links[at / entryWords]!;
-    let before = this.#heads[head]!;
-    if (before === at) {
-      this.#heads[head] = next;
-      return;
-    }
-    while (links[before / entryWords] !== at) before = links[before / entryWords]!;
-    links[before / entryWords] = next;
+    const next = this.#links[at / entryWords]!;
+    const back = this.#backs[at / entryWords]!;
+    if (back < 0) this.#heads[this.#hash(this.#words[at + gpaLo]!)] = next;
+    else this.#links[back / entryWords] = next;
+    if (next >= 0) this.#backs[next / entryWords] = back;
   }
 
   clear(): void {

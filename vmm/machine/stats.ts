@@ -28,7 +28,7 @@ export const collectStats = (machine: Machine): MachineStats => {
     instructions: machine.instructions,
     virtualNs: machine.clock.now,
     devices: rows,
-    translations: statistics.translations,
+    translations: statistics.passed + statistics.hits + statistics.misses,
     iotlbHits: statistics.hits,
     iotlbMisses: statistics.misses,
     walks: statistics.fastWalks + statistics.plainWalks,

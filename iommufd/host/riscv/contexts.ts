@@ -58,7 +58,7 @@ export interface ContextRules {
   readonly qosMask: { readonly RCID: number; readonly MCID: number };
 }
 
-const firstStageModes = (f: Capabilities): readonly number[] => [
+export const firstStageModes = (f: Capabilities): readonly number[] => [
   iosatpMode.Bare,
   ...(f.Sv39 ? [iosatpMode.Sv39] : []),
   ...(f.Sv48 ? [iosatpMode.Sv48] : []),

@@ -6,13 +6,14 @@
 
 import { field, parts } from '#vmm/base/saved';
 
-/** Which tables to walk; made from device and process context. */
+/** What of a device context the walk needs. Page numbers are guest-physical where there is a second stage. */
 // A type, not an interface: a snapshot holds it as it is.
 export type WalkRoots = {
-  /** Levels of the first stage; 0 Bare. */
-  readonly firstLevels: number;
-  /** Page number of its root (guest-physical where there is a second stage). */
-  readonly firstRoot: number;
+  /** Levels of the process directory, and the page of its root; 0: there is none. */
+  readonly directoryLevels: number;
+  readonly directoryRoot: number;
+  /** -1 without a second stage. */
+  readonly gscid: number;
   readonly secondLevels: number;
   readonly secondRoot: number;
   /** MSI page table on: guest pages whose number equals `pattern` outside `mask` are interrupt files. */
@@ -35,15 +36,21 @@ const pointerMask = 0xdf;
 /** Bits 63:54: N, PBMT, software's and reserved ones. */
 const unusual = 0xffc0_0000 | 0;
 const leafBits = V | U | A;
+/** V and the reserved bits of a process context's first word. */
+const contextReserved = 0xff9;
 const wordsPerPage = 1024;
 /** A Bare stage limits no range; this is the largest the cache knows. */
 const bareShift = 30;
+
+/** Width of a process_id by pdtp.MODE, which is also the directory's number of levels. */
+export const processBits = [0, 8, 17, 20] as const;
 
 export class FastWalk {
   readonly #words: Int32Array;
   /** First page RAM starts at: tables below are not there. */
   readonly #firstPage: number;
   readonly #endPage: number;
+  readonly #modes: number;
   /** Memory references made. */
   references = 0;
   readonly saved = parts({
@@ -62,12 +69,22 @@ export class FastWalk {
   /** Sum of `right` (iotlb.ts), without execute where the page has no R. */
   rights = 0;
   global = false;
+  // Answer of the last `process` that returned true.
+  pscid = 0;
+  /** iosatp.MODE. */
+  mode = 0;
+  /** Page of the first stage's root. */
+  root = 0;
+  ens = false;
+  sum = false;
   // Answer of #second.
   #shift = 0;
   #flags = 0;
 
-  constructor(words: Int32Array, firstByte: number, endByte: number) {
+  /** `modes`: bit n set where iosatp.MODE n is supported. */
+  constructor(words: Int32Array, firstByte: number, endByte: number, modes: number) {
     this.#words = words;
+    this.#modes = modes;
     this.#firstPage = firstByte / 4096;
     this.#endPage = Math.floor(endByte / 4096);
   }
@@ -137,9 +154,44 @@ export class FastWalk {
     return (lo >>> 10) + hi * 2 ** 22 + (page & below);
   }
 
-  /** True with the answer in this object's fields. */
-  walk(roots: WalkRoots, hi: number, lo: number, write: boolean): boolean {
-    const { firstLevels, secondLevels, secondRoot } = roots;
+  /** Reads a process's context from its directory (§2.3.2). True with the answer in this object's fields. */
+  process(roots: WalkRoots, processId: number): boolean {
+    const { directoryLevels, secondLevels, secondRoot } = roots;
+    if (directoryLevels === 0 || processId >>> processBits[directoryLevels]! !== 0) return false;
+    const words = this.#words;
+    let table = roots.directoryRoot;
+    for (let level = directoryLevels - 1; ; level--) {
+      if (secondLevels !== 0) {
+        table = this.#second(secondLevels, secondRoot, table);
+        if (table < 0 || !(this.#flags & R)) return false;
+      }
+      if (table < this.#firstPage || table >= this.#endPage) return false;
+      this.references++;
+      if (level === 0) {
+        const at = table * wordsPerPage + 4 * (processId & 0xff);
+        const [ta, fsc] = [words[at]!, words[at + 2]!];
+        const fscHigh = words[at + 3]!;
+        if ((ta & contextReserved) !== V || words[at + 1] !== 0 || fsc < 0 || (fscHigh & 0xfff_ffff) !== 0)
+          return false;
+        this.mode = fscHigh >>> 28;
+        if (!((this.#modes >>> this.mode) & 1)) return false;
+        this.root = fsc;
+        this.pscid = ta >>> 12;
+        this.ens = (ta & 2) !== 0;
+        this.sum = (ta & 4) !== 0;
+        return true;
+      }
+      const at = table * wordsPerPage + 2 * (level === 2 ? processId >>> 17 : (processId >>> 8) & 511);
+      const entry = words[at]!;
+      const high = words[at + 1]!;
+      if ((entry & 0x3ff) !== V || high >>> 0 > 0x1ff) return false;
+      table = (entry >>> 10) | (high << 22);
+    }
+  }
+
+  /** `firstLevels`: of the first stage, 0 Bare; `firstRoot`: its root's page. True with the answer in the fields. */
+  walk(roots: WalkRoots, firstLevels: number, firstRoot: number, hi: number, lo: number, write: boolean): boolean {
+    const { secondLevels, secondRoot } = roots;
     let flags = -1;
     let shift = bareShift;
     let guest: number;
@@ -152,7 +204,7 @@ export class FastWalk {
       const sign = hi >> (firstLevels === 3 ? 6 : firstLevels === 4 ? 15 : 24);
       if (sign !== 0 && sign !== -1) return false;
       const words = this.#words;
-      let table = roots.firstRoot;
+      let table = firstRoot;
       let level = firstLevels - 1;
       for (;;) {
         const index =

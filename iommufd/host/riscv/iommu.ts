@@ -20,6 +20,7 @@ import type {
 import { fctl as fctlRegister } from '#iommufd/arch/riscv/registers';
 import { Iotlb, invalidatedRange } from '../iotlb.ts';
 import { HostMemoryPort } from '../memory-port.ts';
+import { firstStageModes } from './contexts.ts';
 import { explain, type Explanation } from './explain.ts';
 import { FastWalk } from './fast-walk.ts';
 import { RiscvPort } from './port.ts';
@@ -46,6 +47,7 @@ export interface RiscvIommuOptions extends Omit<FrontEndOptions, 'backEnd' | 'me
   /** Entries of the IOTLB, a power of two; default 4096. */
   readonly iotlbEntries?: number;
   readonly deviceContexts?: number;
+  /** A power of two, at least 4; default 4096. */
   readonly processContexts?: number;
 }
 
@@ -91,8 +93,9 @@ export class RiscvIommu implements BackEnd {
   #ready = false;
   /** Grows whenever a cached context may no longer hold; ports look at it before they use what they remember. */
   epoch = 0;
-  /** What ports did: pages translated, found in the IOTLB, not found; walked fast, walked plainly. */
-  readonly statistics = { translations: 0, hits: 0, misses: 0, fastWalks: 0, plainWalks: 0 };
+  /** What ports did with pages: passed as they were, found in the IOTLB, not found; walked fast, walked plainly. */
+  readonly statistics = { passed: 0, hits: 0, misses: 0, fastWalks: 0, plainWalks: 0 };
+  readonly #ports: RiscvPort[] = [];
   /** Told of each failed request before it is reported. */
   onFault: ((request: TranslationRequest, fault: TranslationFault) => void) | undefined;
   /** Compares what caches serve with what tables hold; undefined unless `checkStaleTranslations` was called. */
@@ -122,9 +125,12 @@ export class RiscvIommu implements BackEnd {
     this.devices = options.devices;
     this.#host = host;
     this.iotlb = new Iotlb(options.iotlbEntries ?? 4096);
-    if (host && !options.memory) this.fast = new FastWalk(host.i32, host.poolBase, host.end);
     const frontEnd = new FrontEnd({ ...options, memory, backEnd: this });
     this.#frontEnd = frontEnd;
+    if (host && !options.memory) {
+      const modes = firstStageModes(frontEnd.features).reduce((mask, mode) => mask | (1 << mode), 0);
+      this.fast = new FastWalk(host.i32, host.poolBase, host.end, modes);
+    }
     this.translator = new Translator({
       memory,
       features: frontEnd.features,
@@ -165,6 +171,16 @@ export class RiscvIommu implements BackEnd {
     this.#frontEnd.reset();
   }
 
+  /** True while each translation has to be told of or counted: nothing is hurried then. */
+  get isWatched(): boolean {
+    return this.trace.on || this.check !== undefined || this.#frontEnd.monitor.active;
+  }
+
+  /** A port that remembers contexts, and is to be told when one may no longer hold. */
+  attach(port: RiscvPort): void {
+    this.#ports.push(port);
+  }
+
   /** A device's way to memory. */
   port(rid: number): RiscvPort {
     invariant(this.#host, 'ports need host memory');
@@ -199,11 +215,13 @@ export class RiscvIommu implements BackEnd {
   execute(command: Command, itag: number): CommandOutcome {
     const outcome = effects[command.name](this, command, itag);
     if (typeof outcome === 'string') return outcome;
-    if (command.name.startsWith('IODIR')) {
-      const { DV, DID, PID } = command.operands;
-      const isProcess = command.name === 'IODIR.INVAL_PDT';
-      this.check?.contextsDropped(DV ? Number(DID) : undefined, isProcess ? Number(PID) : undefined);
+    const { DV, DID, PID } = command.operands;
+    if (command.name === 'IODIR.INVAL_DDT') {
+      this.check?.contextsDropped(DV ? Number(DID) : undefined, undefined);
       this.epoch++;
+    } else if (command.name === 'IODIR.INVAL_PDT') {
+      this.check?.contextsDropped(Number(DID), Number(PID));
+      for (const port of this.#ports) if (port.rid === Number(DID)) port.forget(Number(PID));
     }
     if (this.trace.on) this.trace.emit('iommu.invalidate', { command: command.name, entries: outcome });
     return 'done';
@@ -333,7 +351,7 @@ const effects: Record<CommandName, (iommu: RiscvIommu, command: Command, itag: n
   },
   'IODIR.INVAL_PDT': ({ translator: { processContexts } }, { operands: o }) => {
     const before = processContexts.size;
-    processContexts.delete(Number(o.DID) * 2 ** 20 + Number(o.PID));
+    processContexts.delete(Number(o.DID), Number(o.PID));
     return before - processContexts.size;
   },
   'IOFENCE.C': ({ devices }, { operands: o }) => {

@@ -1,33 +1,31 @@
 import { hpa } from '#vmm/base/address';
+import type { Trace } from '#vmm/base/events';
 import type { HostMemory } from '#vmm/base/memory';
 import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
-import { type Data, field, listOf, parts, type Saved } from '#vmm/base/saved';
+import { field, parts, type Saved, SavedError } from '#vmm/base/saved';
 import type { PerformanceMonitor } from '#iommufd/arch/riscv/hpm';
 import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
 import { Segments } from '../bypass-port.ts';
 import { processTag, right, spaceTag } from '../iotlb.ts';
-import type { WalkRoots } from './fast-walk.ts';
+import type { DeviceContext } from './contexts.ts';
+import { processBits, type WalkRoots } from './fast-walk.ts';
 import type { RiscvIommu } from './iommu.ts';
 import { storeMrif } from './mrif.ts';
 import { needOf, type TranslationRequest } from './translation.ts';
-import type { AddressSpace } from './translator.ts';
 
-/** What a port remembers of one PASID while the IOMMU's epoch stands still. */
-class Remembered {
-  epoch = -1;
-  pasid = noPasid;
-  /** No translation: addresses are physical. */
-  isPhysical = false;
-  space = 0;
-  process = 0;
-  roots: WalkRoots | undefined;
-}
-/** PASIDs a port remembers, by their low bits; as many as the IOTLB has entries, since no more can have hits. */
+/**
+ * PASIDs a port remembers, by their low bits; as many as the IOTLB has entries, since no more can have hits. It begins
+ * with one, as most devices send none.
+ */
 const remembered = 4096;
-/** In the place of one that was never needed. */
-const nothingRemembered = new Remembered();
-const levelsOf = (mode: number): number => (mode === 0 ? 0 : mode - 5);
+/** Words of what is remembered of a PASID while the IOMMU's epoch stands still, and log2 of their number. */
+const word = { epoch: 0, pasid: 1, space: 2, process: 3, levels: 4, root: 5 } as const;
+const wordsShift = 3;
+/** In the place of the first stage's levels: only the plain walk will do. */
+const plain = -1;
+/** Levels of a stage by its MODE; Bare has none. */
+export const levelsOf = (mode: number): number => (mode === 0 ? 0 : mode - 5);
 
 /** One device's way to memory through the IOMMU: pages are looked up, walked where needed, and neighbours merged. */
 export class RiscvPort implements DmaPort {
@@ -35,20 +33,38 @@ export class RiscvPort implements DmaPort {
   readonly #iommu: RiscvIommu;
   readonly #host: HostMemory;
   readonly #monitor: PerformanceMonitor;
+  readonly #trace: Trace;
   readonly #result = new Segments();
   /** Where RAM that DMA may reach begins and ends. */
   readonly #first: number;
   readonly #end: number;
-  readonly #spaces = Array.from({ length: remembered }, () => nothingRemembered);
+  #spaces = new Int32Array(1 << wordsShift).fill(-1);
+  /** Of `#spaces`: entries less one. No PASID is -1, and lies at 0. */
+  #last = 0;
+  /** The device's own part, and the epoch for which it holds. */
+  #roots: WalkRoots | undefined;
+  #rootsEpoch = -1;
+  /** Answer of #space where it returned -1: nothing is translated, addresses are physical. */
+  #isPhysical = false;
   /** DMA of this device so far. */
   readonly counters = { reads: 0, writes: 0, messages: 0, bytesRead: 0, bytesWritten: 0, faults: 0 };
-  /** What is remembered only while it is current. */
   readonly saved: Saved = parts({
     counters: field(
       () => this.counters,
       (value) => void Object.assign(this.counters, value),
     ),
-    spaces: { save: () => this.#saveSpaces(), restore: (data: Data) => this.#restoreSpaces(listOf(data)) },
+    spaces: field(
+      () => this.#spaces,
+      (value) => this.#restoreSpaces(value),
+    ),
+    roots: field(
+      () => this.#roots,
+      (value) => (this.#roots = value),
+    ),
+    rootsEpoch: field(
+      () => this.#rootsEpoch,
+      (value) => (this.#rootsEpoch = value),
+    ),
   });
   // Answer of #miss.
   #address = 0;
@@ -61,22 +77,27 @@ export class RiscvPort implements DmaPort {
     this.#iommu = iommu;
     this.#host = host;
     this.#monitor = iommu.frontEnd.monitor;
+    this.#trace = iommu.trace;
     this.#first = host.poolBase;
     this.#end = host.end;
     this.rid = rid;
+    iommu.attach(this);
   }
 
-  #saveSpaces(): Data {
-    const current = this.#spaces.filter((space) => space !== nothingRemembered && space.epoch === this.#iommu.epoch);
-    return current.map(({ pasid, space, process, roots }) => ({ pasid, space, process, roots }));
+  /** A context of this device and process may no longer hold. Process 0 serves requests without PASID too (DC.tc.DPE). */
+  forget(processId: number): void {
+    const spaces = this.#spaces;
+    const at = ((processId + 1) & this.#last) << wordsShift;
+    if (spaces[at + word.pasid] === processId) spaces[at] = -1;
+    if (processId === 0) spaces[0] = -1;
   }
 
-  #restoreSpaces(items: readonly Data[]): void {
-    for (let i = 0; i < remembered; i++) this.#spaces[i] = nothingRemembered;
-    for (const item of items) {
-      const space = Object.assign(new Remembered(), item, { epoch: this.#iommu.epoch });
-      this.#spaces[space.pasid & (remembered - 1)] = space;
-    }
+  #restoreSpaces(spaces: Int32Array): void {
+    const entries = spaces.length >>> wordsShift;
+    if (entries !== 1 && entries !== remembered)
+      throw new SavedError(`expected what is remembered of 1 or ${remembered} PASIDs, found ${spaces.length} words`);
+    this.#spaces = Int32Array.from(spaces);
+    this.#last = entries - 1;
   }
 
   get memory(): Uint8Array {
@@ -86,22 +107,22 @@ export class RiscvPort implements DmaPort {
   read(hi: number, lo: number, length: number, pasid: number = noPasid): DmaResult {
     this.counters.reads++;
     this.counters.bytesRead += length;
-    return this.#access(hi, lo, length, pasid, right.read);
+    return this.#hit(hi, lo, length, pasid, 1) ? this.#result : this.#access(hi, lo, length, pasid, right.read);
   }
 
   write(hi: number, lo: number, length: number, pasid: number = noPasid): DmaResult {
     this.counters.writes++;
     this.counters.bytesWritten += length;
-    return this.#access(hi, lo, length, pasid, right.write);
+    return this.#hit(hi, lo, length, pasid, 2) ? this.#result : this.#access(hi, lo, length, pasid, right.write);
   }
 
   /** Where the cached translation of an address without PASID leads; looks, and changes nothing. */
   peek(iova: bigint): { readonly gpa: number; readonly hpa: number } | undefined {
-    const space = this.#spaces[noPasid & (remembered - 1)]!;
-    if (space.epoch !== this.#iommu.epoch || space.pasid !== noPasid) return undefined;
+    const spaces = this.#spaces;
+    if (spaces[0] !== this.#iommu.epoch || spaces[word.pasid] !== noPasid) return undefined;
     const { iotlb } = this.#iommu;
     const lo = Number(iova & 0xffff_ffffn) | 0;
-    const at = iotlb.lookup(space.space, space.process, Number(iova >> 32n) | 0, lo);
+    const at = iotlb.lookup(spaces[word.space]!, spaces[word.process]!, Number(iova >> 32n) | 0, lo);
     if (at < 0) return undefined;
     return { gpa: iotlb.guestPage(at) * 4096 + (lo & iotlb.offsetMask(at)), hpa: iotlb.address(at, lo) };
   }
@@ -109,7 +130,6 @@ export class RiscvPort implements DmaPort {
   message(hi: number, lo: number, data: number): boolean {
     const iommu = this.#iommu;
     this.counters.messages++;
-    iommu.statistics.translations++;
     this.#mrif = undefined;
     this.#lastCause = 0;
     const found = this.#locate(hi, lo, noPasid, right.write);
@@ -131,32 +151,29 @@ export class RiscvPort implements DmaPort {
     return done;
   }
 
+  /** The common case: one page, which the IOTLB holds, and nobody watches. False: #access must look. */
+  #hit(hi: number, lo: number, length: number, pasid: number, need: number): boolean {
+    const iommu = this.#iommu;
+    const spaces = this.#spaces;
+    // Numbers, as in Iotlb.hit: of `word`, and of `right` where this is called.
+    const at = ((pasid + 1) & this.#last) << 3;
+    if (spaces[at] !== iommu.epoch || spaces[at + 1] !== pasid || this.#trace.on || this.#monitor.active) return false;
+    if (iommu.check !== undefined) return false;
+    const address = iommu.iotlb.hit(spaces[at + 2]!, spaces[at + 3]!, hi | 0, lo | 0, need, length);
+    if (address < this.#first || address + length > this.#end) return false;
+    iommu.statistics.hits++;
+    this.#result.set(address, length);
+    return true;
+  }
+
   #access(hi: number, lo: number, length: number, pasid: number, need: number): DmaResult {
     const iommu = this.#iommu;
     const { iotlb, statistics } = iommu;
     const result = this.#result;
-    const current = this.#spaces[pasid & (remembered - 1)]!;
-    if (
-      current.epoch === iommu.epoch &&
-      current.pasid === pasid &&
-      !iommu.trace.on &&
-      !this.#monitor.active &&
-      iommu.check === undefined
-    ) {
-      // The common case: one page, which the IOTLB holds.
-      const at = iotlb.lookup(current.space, current.process, hi | 0, lo | 0);
-      if (at >= 0 && iotlb.rights(at) & need && (lo & iotlb.offsetMask(at)) + length <= iotlb.offsetMask(at) + 1) {
-        const address = iotlb.address(at, lo);
-        if (address >= this.#first && address + length <= this.#end) {
-          statistics.translations++;
-          statistics.hits++;
-          result.set(address, length);
-          return result;
-        }
-      }
-    }
     result.clear();
     const space = this.#space(pasid);
+    const tag = space < 0 ? 0 : this.#spaces[space + word.space]!;
+    const process = space < 0 ? 0 : this.#spaces[space + word.process]!;
     const hitsBefore = statistics.hits;
     const missesBefore = statistics.misses;
     let high = hi | 0;
@@ -167,8 +184,7 @@ export class RiscvPort implements DmaPort {
       let address: number;
       let mask: number;
       let found = true;
-      statistics.translations++;
-      const at = space.epoch === iommu.epoch ? iotlb.lookup(space.space, space.process, high, low) : -1;
+      const at = space < 0 ? -1 : iotlb.lookup(tag, process, high, low);
       if (at >= 0 && iotlb.rights(at) & need) {
         statistics.hits++;
         iommu.check?.served(at, high, low);
@@ -213,9 +229,11 @@ export class RiscvPort implements DmaPort {
   }
 
   #locate(hi: number, lo: number, pasid: number, need: number): boolean {
-    const { iotlb, statistics, epoch, check } = this.#iommu;
+    const { iotlb, statistics, check } = this.#iommu;
     const space = this.#space(pasid);
-    const at = space.epoch === epoch ? iotlb.lookup(space.space, space.process, hi | 0, lo | 0) : -1;
+    const spaces = this.#spaces;
+    const at =
+      space < 0 ? -1 : iotlb.lookup(spaces[space + word.space]!, spaces[space + word.process]!, hi | 0, lo | 0);
     if (at >= 0 && iotlb.rights(at) & need) {
       statistics.hits++;
       check?.served(at, hi | 0, lo | 0);
@@ -226,28 +244,61 @@ export class RiscvPort implements DmaPort {
     return this.#miss(space, hi | 0, lo | 0, pasid, need);
   }
 
-  /** Where a PASID's requests are translated, from memory while nothing changed; stale (epoch -1) where they fault. */
-  #space(pasid: number): Remembered {
-    let space = this.#spaces[pasid & (remembered - 1)]!;
-    const { check } = this.#iommu;
-    check?.deviceUsed(this.rid);
-    if (space.epoch === this.#iommu.epoch && space.pasid === pasid) {
-      check?.contextsServed(this.rid, pasid);
-      return space;
+  /** Where in #spaces it stands how a PASID's requests are translated; -1 where they pass untranslated, or fault. */
+  #space(pasid: number): number {
+    const iommu = this.#iommu;
+    const { check } = iommu;
+    if (pasid !== noPasid && this.#last === 0) {
+      const had = this.#spaces;
+      this.#last = remembered - 1;
+      this.#spaces = new Int32Array(remembered << wordsShift).fill(-1);
+      this.#spaces.set(had);
     }
-    if (space === nothingRemembered) this.#spaces[pasid & (remembered - 1)] = space = new Remembered();
-    space.epoch = -1;
-    space.pasid = pasid;
+    const spaces = this.#spaces;
+    const at = ((pasid + 1) & this.#last) << wordsShift;
+    check?.deviceUsed(this.rid);
+    if (spaces[at] === iommu.epoch && spaces[at + word.pasid] === pasid) {
+      check?.contextsServed(this.rid, pasid);
+      return at;
+    }
+    spaces[at] = -1;
+    spaces[at + word.pasid] = pasid;
+    if (this.#process(at, pasid)) return at;
     const request = this.#request(0, 0, pasid, right.read);
-    const entered = this.#iommu.translator.enter(request, needOf(request));
-    space.isPhysical = 'ok' in entered && entered.ok;
-    if (space.isPhysical) space.roots = undefined;
-    if ('ok' in entered) return space;
-    space.space = spaceTag(entered.gscid, false, false);
-    space.process = processTag(entered.pscid);
-    space.roots = this.#iommu.fast && !this.#iommu.translator.bigEndian ? rootsOf(entered) : undefined;
-    space.epoch = this.#iommu.epoch;
-    return space;
+    const entered = iommu.translator.enter(request, needOf(request));
+    this.#isPhysical = 'ok' in entered && entered.ok;
+    if ('ok' in entered) return -1;
+    this.#roots = iommu.fast && !iommu.translator.bigEndian ? rootsOf(entered.dc) : undefined;
+    this.#rootsEpoch = iommu.epoch;
+    this.#remember(at, entered.gscid, entered.pscid, entered.mode, Number(entered.ppn));
+    return at;
+  }
+
+  /** A process of a device that is known already: its context is read from the cache, or fast. False: not so simple. */
+  #process(at: number, pasid: number): boolean {
+    const iommu = this.#iommu;
+    const { fast, translator } = iommu;
+    const roots = this.#roots;
+    if (pasid === noPasid || !roots || !fast || this.#rootsEpoch !== iommu.epoch || iommu.isWatched) return false;
+    const { processContexts } = translator;
+    let entry = processContexts.lookup(this.rid, pasid);
+    if (entry < 0) {
+      if (!fast.process(roots, pasid)) return false;
+      entry = processContexts.put(this.rid, pasid, fast.pscid, fast.mode, fast.root, fast.ens, fast.sum);
+    } else if (roots.directoryLevels === 0 || pasid >>> processBits[roots.directoryLevels]! !== 0) return false;
+    const mode = processContexts.mode(entry);
+    const pscid = mode === iosatpMode.Bare ? -1 : processContexts.pscid(entry);
+    this.#remember(at, roots.gscid, pscid, mode, processContexts.ppn(entry));
+    return true;
+  }
+
+  #remember(at: number, gscid: number, pscid: number, mode: number, ppn: number): void {
+    const spaces = this.#spaces;
+    spaces[at + word.space] = spaceTag(gscid, false, false);
+    spaces[at + word.process] = processTag(pscid);
+    spaces[at + word.levels] = this.#roots === undefined || ppn >= 2 ** 31 ? plain : levelsOf(mode);
+    spaces[at + word.root] = ppn | 0;
+    spaces[at] = this.#iommu.epoch;
   }
 
   #request(hi: number, lo: number, pasid: number, need: number): TranslationRequest {
@@ -265,13 +316,15 @@ export class RiscvPort implements DmaPort {
   }
 
   /** A page the IOTLB does not have: walks, keeps the result, and sets #address and #mask. False when it faulted. */
-  #miss(space: Remembered, hi: number, lo: number, pasid: number, need: number): boolean {
+  #miss(space: number, hi: number, lo: number, pasid: number, need: number): boolean {
     const iommu = this.#iommu;
     const { statistics, iotlb, fast, translator } = iommu;
     this.#mask = 4095;
     const write = need === right.write;
-    const isCurrent = space.epoch === iommu.epoch;
-    if (space.isPhysical && !isCurrent) {
+    const spaces = this.#spaces;
+    const isCurrent = space >= 0;
+    if (!isCurrent && this.#isPhysical) {
+      statistics.passed++;
       this.#address = (hi >>> 0) * 2 ** 32 + (lo >>> 0);
       return true;
     }
@@ -279,12 +332,21 @@ export class RiscvPort implements DmaPort {
     const before = iommu.trace.on ? iommu.memoryReferences : 0;
     let shift: number;
     let guest: number;
-    if (isCurrent && fast && space.roots && !this.#monitor.active && fast.walk(space.roots, hi, lo, write)) {
+    const tag = isCurrent ? spaces[space + word.space]! : 0;
+    const process = isCurrent ? spaces[space + word.process]! : 0;
+    const levels = isCurrent ? spaces[space + word.levels]! : plain;
+    const roots = this.#roots;
+    if (
+      levels !== plain &&
+      roots !== undefined &&
+      !this.#monitor.active &&
+      fast!.walk(roots, levels, spaces[space + word.root]!, hi, lo, write)
+    ) {
       statistics.fastWalks++;
-      ({ shift, guestPpn: guest } = fast);
-      const at = iotlb.insert(space.space, space.process, hi, lo, shift, fast.ppn, guest, fast.rights, fast.global);
+      ({ shift, guestPpn: guest } = fast!);
+      const at = iotlb.insert(tag, process, hi, lo, shift, fast!.ppn, guest, fast!.rights, fast!.global);
       iommu.check?.filled(at, this.#request(hi, lo, pasid, need));
-      this.#address = fast.ppn * 4096 + (lo & 4095);
+      this.#address = fast!.ppn * 4096 + (lo & 4095);
     } else {
       statistics.plainWalks++;
       const request = this.#request(hi, lo, pasid, need);
@@ -301,7 +363,7 @@ export class RiscvPort implements DmaPort {
       if (isCurrent && !found.mrif) {
         const rights = (found.read ? right.read : 0) | (found.write ? right.write : 0) | (found.execute ? right.execute : 0); // prettier-ignore
         const ppn = Number(found.pa >> 12n);
-        const at = iotlb.insert(space.space, space.process, hi, lo, shift, ppn, guest, rights, found.global);
+        const at = iotlb.insert(tag, process, hi, lo, shift, ppn, guest, rights, found.global);
         iommu.check?.filled(at, request);
       }
     }
@@ -315,7 +377,7 @@ export class RiscvPort implements DmaPort {
         hpa: this.#address,
         shift,
         references: iommu.memoryReferences - before,
-        path: space.roots ? 'two-stage' : 'plain',
+        path: levels !== plain ? 'two-stage' : 'plain',
       });
     return true;
   }
@@ -323,16 +385,16 @@ export class RiscvPort implements DmaPort {
 
 const join = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
-/** The roots for the fast walk, or undefined where only the plain walk will do. */
-export const rootsOf = (space: AddressSpace): WalkRoots | undefined => {
-  const { dc } = space;
+/** What the fast walk needs of a device context, or undefined where only the plain walk will do. */
+export const rootsOf = (dc: DeviceContext): WalkRoots | undefined => {
   const largest = 1n << 31n;
-  if (dc.sbe || space.ppn >= largest || dc.iohgatpPpn >= largest) return undefined;
+  if (dc.sbe || dc.iohgatpPpn >= largest) return undefined;
   const msi = dc.msiptpMode !== 0;
   const low = largest - 1n;
   return {
-    firstLevels: levelsOf(space.mode),
-    firstRoot: space.mode === iosatpMode.Bare ? 0 : Number(space.ppn),
+    directoryLevels: dc.pdtv && dc.fscPpn < largest ? dc.fscMode : 0,
+    directoryRoot: Number(dc.fscPpn & low),
+    gscid: dc.iohgatpMode === iohgatpMode.Bare ? -1 : dc.gscid,
     secondLevels: levelsOf(dc.iohgatpMode),
     secondRoot: dc.iohgatpMode === iohgatpMode.Bare ? 0 : Number(dc.iohgatpPpn),
     msi,

@@ -99,7 +99,6 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     let hi = request.hi >>> 0;
     let lo = request.lo >>> 0;
     for (let done = 0; done < length;) {
-      statistics.translations++;
       const found = this.#locate(request, hi, lo, isWrite);
       const room = this.#mask + 1 - (lo & this.#mask);
       const chunk = Math.min(room, length - done);

@@ -30,6 +30,7 @@ import {
   type ProcessContext,
 } from './contexts.ts';
 import { ContextCache } from './context-cache.ts';
+import { ProcessContextCache } from './process-context-cache.ts';
 import {
   accessFault,
   guestPageFault,
@@ -97,7 +98,7 @@ export interface TranslatorOptions {
   readonly memory: MemoryPort;
   readonly features: Capabilities;
   readonly qosMask?: { readonly RCID: number; readonly MCID: number };
-  /** Entries of the device- and process-context caches. */
+  /** Entries of the device- and process-context caches, the latter a power of two. */
   readonly deviceContexts?: number;
   readonly processContexts?: number;
 }
@@ -117,7 +118,7 @@ export class Translator {
   rootPpn = 0n;
   bigEndian = false;
   readonly deviceContexts: ContextCache<DeviceContext>;
-  readonly processContexts: ContextCache<ProcessContext>;
+  readonly processContexts: ProcessContextCache;
   /** Page-table walks of either stage. */
   walks = 0;
   /** Performance events (§5.23), when somebody counts. */
@@ -150,7 +151,7 @@ export class Translator {
       [iohgatpMode.Sv57x4, sv57x4(paging)],
     ]);
     this.deviceContexts = new ContextCache(options.deviceContexts ?? 64);
-    this.processContexts = new ContextCache(options.processContexts ?? 256);
+    this.processContexts = new ProcessContextCache(options.processContexts ?? 256);
   }
 
   #event(event: number): void {
@@ -304,7 +305,7 @@ export class Translator {
     need: Need,
   ): ProcessContext | { ok: false; cause: Cause; iotval2: bigint } {
     const key = deviceId * 2 ** 20 + processId;
-    const cached = this.processContexts.get(key);
+    const cached = this.processContexts.get(deviceId, processId);
     if (cached) {
       this.contexts?.processServed(key);
       return cached;
@@ -327,7 +328,7 @@ export class Translator {
       if (i === 0) {
         const pc = decodeProcessContext(words, this.features);
         if (!pc) return fail(causes.pdtMisconfigured);
-        this.processContexts.put(key, deviceId, pc);
+        this.processContexts.put(deviceId, processId, pc.pscid, pc.mode, Number(pc.ppn), pc.ens, pc.sum);
         this.contexts?.processFilled(key);
         return pc;
       }

@@ -10,7 +10,8 @@ import {
 } from '#iommufd/arch/riscv/tables';
 import { HostMemoryPort } from '#iommufd/host/memory-port';
 import { FastWalk } from '#iommufd/host/riscv/fast-walk';
-import { rootsOf } from '#iommufd/host/riscv/port';
+import { firstStageModes } from '#iommufd/host/riscv/contexts';
+import { levelsOf, rootsOf } from '#iommufd/host/riscv/port';
 import { needOf, type TranslationRequest } from '#iommufd/host/riscv/translation';
 import { Translator } from '#iommufd/host/riscv/translator';
 import { HostMemory } from '#vmm/base/memory';
@@ -40,8 +41,9 @@ interface Case {
   /** Through a process directory of that mode (pdtp.MODE), or 0; undefined process: none sent, process 0 by default. */
   readonly directory: number;
   readonly process: number | undefined;
-  /** Bits turned over in entries of the path. */
+  /** Bits turned over in entries of the path, and in the process directory's. */
   readonly flips: readonly (readonly [entry: number, bit: number])[];
+  readonly contextFlips: readonly (readonly [entry: number, bit: number])[];
 }
 
 const flags = fc.constantFrom(0xdf, 0xdf, 0xdf, 0xdf, 0xd7, 0xd3, 0x57, 0xff, 0x1f, 0x9f, 0xcf, 0xd9);
@@ -60,6 +62,7 @@ const arbitrary: fc.Arbitrary<Case> = fc.record({
   directory: fc.constantFrom(0, 0, pdtpMode.PD8, pdtpMode.PD17, pdtpMode.PD20),
   process: fc.option(fc.nat(0xf_ffff), { nil: undefined, freq: 4 }),
   flips: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 2, arbitrary: fc.array(fc.tuple(fc.nat(15), fc.nat(63)), { maxLength: 3 }) }), // prettier-ignore
+  contextFlips: fc.oneof({ weight: 4, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(fc.tuple(fc.nat(3), fc.nat(63)), { maxLength: 2 }) }), // prettier-ignore
 });
 
 const put = (at: number, page: number, low: number): void =>
@@ -137,15 +140,20 @@ const build = (c: Case): { translator: Translator; iova: bigint; processId: numb
   );
   words.forEach((word, i) => memory.view.setBigUint64(directory + 8 * i, word, true));
   if (!c.directory) return { translator, iova, processId: undefined };
-  // Written last, and never damaged: contexts are what both walks begin with.
+  const entries: number[] = [];
   const processId = c.process === undefined ? undefined : c.process & (2 ** processBits[c.directory]! - 1);
   directoryPages.slice(0, c.directory).forEach((page, depth) => {
     const level = (c.directory - 1 - depth) as 0 | 1 | 2;
     const at = host(page) * 4096 + pdi(processId ?? 0, level) * (level === 0 ? 16 : 8);
     const context = encodeProcessContext({ ta: { V: 1n, PSCID: 77n }, fsc: { MODE: BigInt(c.first), PPN: BigInt(base + 1) } }); // prettier-ignore
+    entries.push(at, ...(level === 0 ? [at + 8] : []));
     if (level > 0) memory.view.setBigUint64(at, encodeDirectoryEntry(BigInt(base + directoryPages[depth + 1]!)), true);
     else context.forEach((word, i) => memory.view.setBigUint64(at + 8 * i, word, true));
   });
+  for (const [entry, bit] of c.contextFlips) {
+    const at = entries[entry % entries.length]!;
+    memory.view.setBigUint64(at, memory.view.getBigUint64(at, true) ^ (1n << BigInt(bit)), true);
+  }
   return { translator, iova, processId };
 };
 
@@ -156,9 +164,10 @@ const snapshot = (): Uint8Array[] => [
 ];
 
 describe('the fast walk', () => {
-  const took = { all: 0, nested: 0, super: 0, process: 0 };
+  const took = { all: 0, nested: 0, super: 0, process: 0, context: 0, damagedContext: 0 };
   it('answers what the plain, spec-ordered walk answers, or leaves it to that', () => {
-    const fast = new FastWalk(memory.i32, memory.poolBase, memory.end);
+    const modes = firstStageModes(features).reduce((mask, mode) => mask | (1 << mode), 0);
+    const fast = new FastWalk(memory.i32, memory.poolBase, memory.end, modes);
     fc.assert(
       fc.property(arbitrary, (c) => {
         const { translator, iova, processId } = build(c);
@@ -173,7 +182,20 @@ describe('the fast walk', () => {
           noWrite: false,
           iova,
         };
+        const dc = translator.locateDevice(0);
+        if (!('dtf' in dc)) throw new Error(`no device context: ${dc.name}`);
+        const roots = rootsOf(dc)!;
+        const isContextRead = processId !== undefined && fast.process(roots, processId);
         const space = translator.enter(request, needOf(request));
+        if (isContextRead) {
+          if ('ok' in space) throw new Error('the plain walk finds no process context');
+          const { pscid, mode, root, sum } = fast;
+          expect([mode === 0 ? -1 : pscid, mode, BigInt(root), sum]).toEqual([space.pscid, space.mode, space.ppn, space.sum]); // prettier-ignore
+          took.context++;
+          if (c.contextFlips.length > 0) took.damagedContext++;
+        } else expect(processId !== undefined && c.flips.length + c.contextFlips.length === 0).toBe(false);
+        // A damaged context that is one all the same leads elsewhere: enough is known of it.
+        if (c.contextFlips.length > 0 && c.directory !== 0) return;
         if ('ok' in space) {
           // Damage in the second stage may keep the process directory from being read: so it does for the other walk.
           expect(c.directory !== 0 && c.flips.length > 0 && !space.ok).toBe(true);
@@ -182,7 +204,7 @@ describe('the fast walk', () => {
         expect(space.pscid).toBe(c.first === 0 ? -1 : c.directory ? 77 : 0);
         const before = snapshot();
         const [hi, lo] = [Number(iova >> 32n) | 0, Number(iova & 0xffff_ffffn) | 0];
-        const done = fast.walk(rootsOf(space)!, hi, lo, c.write);
+        const done = fast.walk(roots, levelsOf(space.mode), Number(space.ppn), hi, lo, c.write);
         const plain = translator.translate(request);
         if (!done) {
           // What is plain and simple must not be left over.
