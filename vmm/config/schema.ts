@@ -34,6 +34,11 @@ const cpu = v.object({
     doc('instructions per virtual microsecond: how fast virtual time advances', integer({ min: 1, max: 100_000 })),
     1000,
   ),
+  translate: v.optional(doc('translate code that runs often; the run is the same either way', flag()), true),
+  'translate-after': v.optional(
+    doc('how often a jump must lead to code before it is translated', integer({ min: 1, max: 10_000 })),
+    100,
+  ),
   ...(Object.fromEntries(extensionNames.map((name) => [name, extension(name)])) as Record<
     OptionalExtension,
     ReturnType<typeof extension>

@@ -182,6 +182,7 @@ export class Machine {
       ramBase: layout.ram.base,
       harts: count,
       extensions: new Set(extensionNames.filter((name) => config.cpu[name])),
+      translateAfter: config.cpu.translate ? config.cpu['translate-after'] : 0,
     });
     this.#group = group;
     const handler: SbiHandler = sbiHandler({

@@ -9,15 +9,34 @@ import {
   banks,
   codeCopy,
   codePageBytes,
+  firstTranslation,
   slot,
   slotsPerPage,
   tlbBytes,
   tlbEntries,
   tlbEntryShift,
 } from './layout.ts';
+import { continues, regionType } from './region.ts';
 import type { EngineState } from './state.ts';
-import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from './wasm.ts';
-import { block, br, brIf, call, choose, copy, fill, i32, i64, label, loop, ret, select, when } from './wasm.ts';
+import type { FunctionReference, I32, I64, Statement } from './wasm.ts';
+import type { ModuleBuilder } from './wasm-module.ts';
+import {
+  block,
+  br,
+  brIf,
+  call,
+  choose,
+  copy,
+  fill,
+  i32,
+  i64,
+  label,
+  loop,
+  ret,
+  returnCallIndirect,
+  select,
+  when,
+} from './wasm.ts';
 
 type Returns<T> = FunctionReference & { result: T };
 
@@ -43,6 +62,10 @@ export interface EngineImports {
   readonly decode: Returns<'void'>;
   /** (slot, upper half) decodes an instruction that lies on two pages. */
   readonly decodeCrossing: Returns<'void'>;
+  /** (slot) is where jumps often lead; `state.pcPage` is its virtual page. */
+  readonly hot: Returns<'void'>;
+  /** (code page) is no longer what translations were made of. */
+  readonly dropTranslations: Returns<'void'>;
   /** A store to the watched page was done. */
   readonly watched: Returns<'void'>;
   /** A store to the physical address of the state, whose page is in the watch map, is about to be done. */
@@ -55,6 +78,8 @@ export const importEngine = (module: ModuleBuilder): EngineImports => ({
   codePage: module.import('codePage', ['i32'], 'i32'),
   decode: module.import('decode', ['i32'], 'void'),
   decodeCrossing: module.import('decodeCrossing', ['i32', 'i32'], 'void'),
+  hot: module.import('hot', ['i32'], 'void'),
+  dropTranslations: module.import('dropTranslations', ['i32'], 'void'),
   watched: module.import('watched', [], 'void'),
   storing: module.import('storing', [], 'void'),
 });
@@ -76,6 +101,8 @@ export interface Accesses {
   readonly fetch: Returns<'i32'>;
   /** (slot) → handler index of the instruction that begins there and ends on the next page; fault flag as usual. */
   readonly crossing: Returns<'i32'>;
+  /** (virtual) → what a region returns: goes on in the translation that begins there, if one does. */
+  readonly chain: Returns<'i32'>;
   /** Ends the slice: the run loop looks up after the present instruction. */
   readonly lookUp: Returns<'void'>;
   /** Code decoded from pages that were written since is decoded anew. */
@@ -311,6 +338,7 @@ export const emitAccesses = (
   const renew = module.function('renew', ['i32'], 'void', (locals) => {
     const index = locals.param('i32', 0);
     return [
+      when(i32.load8u(index.get, layout.codeTranslated), call(imports.dropTranslations, index.get)),
       fill(codePageAt(index.get), k(0), k(slotsPerPage * slot.bytes)),
       copy(i32.add(codePageAt(index.get), k(codeCopy)), guestPageOf(index.get), k(pageBytes)),
     ];
@@ -378,10 +406,10 @@ export const emitAccesses = (
       when(fault, ret(k(0))),
       half.set(i32.load16u(at.get)),
       when(
-        i32.or(i32.eqz(i32.load16u(ip.get, slot.crossing)), i32.ne(i32.load16u(ip.get, slot.upper), half.get)),
+        i32.or(i32.eqz(i32.load16u(ip.get, slot.real)), i32.ne(i32.load16u(ip.get, slot.upper), half.get)),
         call(imports.decodeCrossing, ip.get, half.get),
       ),
-      i32.load16u(ip.get, slot.crossing),
+      i32.load16u(ip.get, slot.real),
     ];
   });
 
@@ -426,6 +454,30 @@ export const emitAccesses = (
     true,
   );
 
+  /** (virtual) Tail: the translation that begins there, or 0 = `state.pc` is there. */
+  const chain = module.function('chain', ['i64'], 'i32', (locals) => {
+    const target = locals.param('i64', 0);
+    const entry = locals.local('i32');
+    const page = i64.and(target.get, tagMask);
+    return [
+      entry.set(i32.add(state.fetchBank.get, tlbIndex(target.get))),
+      when(i64.eq(i64.load(entry.get), page), [
+        entry.set(
+          i32.load16u(
+            i32.add(i32.load(entry.get, 8), i32.shl(i32.and(i32.wrap(target.get), k(4094)), k(3))),
+            slot.heat,
+          ),
+        ),
+        when(
+          i32.geU(entry.get, k(firstTranslation)),
+          returnCallIndirect(regionType, i32.sub(entry.get, k(firstTranslation)), page),
+        ),
+      ]),
+      state.pc.set(target.get),
+      k(continues),
+    ];
+  });
+
   const flushAll = module.function('flushAll', [], 'void', () => [
     fill(k(dataTlb), k(0xff), k(banks * bankBytes)),
     fill(k(fetchTlb), k(0xff), k(banks * tlbBytes)),
@@ -441,5 +493,17 @@ export const emitAccesses = (
     ];
   });
 
-  return { loadSlow, storeSlow, dataAddress, ramAddress, fetch, crossing, lookUp, fenceCode, flushAll, flushPage };
+  return {
+    loadSlow,
+    storeSlow,
+    dataAddress,
+    ramAddress,
+    fetch,
+    crossing,
+    chain,
+    lookUp,
+    fenceCode,
+    flushAll,
+    flushPage,
+  };
 };

@@ -29,6 +29,7 @@ export class CodeCache {
   readonly #memory: HostMemory;
   readonly #layout: EngineLayout;
   readonly #decoder: Decoder;
+  readonly #forgets: (page: number) => void;
   readonly #map: Uint16Array;
   readonly #owners: Uint32Array;
   #used = 0;
@@ -36,7 +37,9 @@ export class CodeCache {
   /** Hart that ran last: another one's turn breaks reservations. */
   lastHart = -1;
 
-  constructor(memory: HostMemory, layout: EngineLayout, decoder: Decoder) {
+  /** @param forgets a code page is about to hold another page of the guest */
+  constructor(memory: HostMemory, layout: EngineLayout, decoder: Decoder, forgets: (page: number) => void) {
+    this.#forgets = forgets;
     this.#memory = memory;
     this.#layout = layout;
     this.#decoder = decoder;
@@ -54,6 +57,7 @@ export class CodeCache {
       index = this.#hand;
       this.#hand = (this.#hand + 1) % this.#layout.codePages;
       this.#map[this.#owners[index]!] = 0;
+      this.#forgets(index);
       this.#flush('fetch');
     }
     this.#map[guestPage] = index + 1;
@@ -89,7 +93,7 @@ export class CodeCache {
     const { view } = this.#memory;
     const crossing = view.getUint16(ip + slot.handler, true);
     this.#decoder.decode(at, ip, 2, upper);
-    view.setUint16(ip + slot.crossing, view.getUint16(ip + slot.handler, true), true);
+    view.setUint16(ip + slot.real, view.getUint16(ip + slot.handler, true), true);
     view.setUint16(ip + slot.handler, crossing, true);
     view.setUint16(ip + slot.upper, upper, true);
   }

@@ -3,10 +3,28 @@
  * branch table. Registers live in memory, the slot pointer and the budget in locals.
  */
 import { access, type Accesses, type EngineImports, tlbIndex, width, type Width } from './access.ts';
-import { slot, slotsPerPage, tlbBytes } from './layout.ts';
+import { firstTranslation, slot, slotsPerPage, tlbBytes } from './layout.ts';
 import type { EngineState } from './state.ts';
-import type { FunctionReference, I32, I64, Label, Local, Locals, ModuleBuilder, Statement } from './wasm.ts';
-import { after, block, br, brTable, call, choose, i32, i64, label, loop, ret, unreachable, when } from './wasm.ts';
+import { fastLoad, fastStore, isMisaligned, type Tier } from './tier.ts';
+import { continues, regionType } from './region.ts';
+import type { FunctionReference, I32, I64, Label, Local, Locals, Statement } from './wasm.ts';
+import type { ModuleBuilder } from './wasm-module.ts';
+import {
+  after,
+  block,
+  br,
+  brTable,
+  call,
+  callIndirect,
+  choose,
+  i32,
+  i64,
+  label,
+  loop,
+  ret,
+  unreachable,
+  when,
+} from './wasm.ts';
 
 type Returns<T> = FunctionReference & { result: T };
 
@@ -19,13 +37,13 @@ export interface Supervision {
 }
 
 /** Handlers 0 and up to `firstHandler` belong to the engine. */
-export const engineHandlers = { undecoded: 0, crossing: 1, pageEnd: 2 } as const;
-export const firstHandler = 3;
+export const engineHandlers = { undecoded: 0, crossing: 1, pageEnd: 2, translated: 3 } as const;
+export const firstHandler = 4;
 
 const k = i32.const;
 
 /** What a handler is written in terms of. */
-export class Execution {
+export class Execution implements Tier {
   readonly locals: Locals;
   readonly #state: EngineState;
   readonly #accesses: Accesses;
@@ -36,7 +54,9 @@ export class Execution {
   readonly pcPage: Local<'i64'>;
   readonly target: Local<'i64'>;
   readonly handler: Local<'i32'>;
-  readonly labels: Readonly<Record<'next' | 'dispatch' | 'far' | 'farRelative' | 'trap' | 'boundary' | 'enter', Label>>;
+  readonly labels: Readonly<
+    Record<'arrive' | 'next' | 'dispatch' | 'far' | 'farRelative' | 'trap' | 'boundary' | 'enter', Label>
+  >;
 
   constructor(locals: Locals, state: EngineState, accesses: Accesses) {
     this.locals = locals;
@@ -50,6 +70,7 @@ export class Execution {
     this.pcPage = locals.local('i64');
     this.target = locals.local('i64');
     this.labels = {
+      arrive: label('arrive'),
       next: label('next'),
       dispatch: label('dispatch'),
       far: label('far'),
@@ -87,12 +108,12 @@ export class Execution {
         to.set(i32.add(this.ip.get, this.imm)),
         when(i32.geU(i32.sub(to.get, this.pageIp.get), k(slotsPerPage * slot.bytes)), br(this.labels.farRelative)),
         this.ip.set(to.get),
-        br(this.labels.next),
+        br(this.labels.arrive),
       ];
     });
   }
-  trap(): Statement {
-    return br(this.labels.trap);
+  raise(announce: Statement): Statement {
+    return [announce, br(this.labels.trap)];
   }
 
   /** Around a call that may look at the count of instructions, end the slice, change the access rights, or fault. */
@@ -126,21 +147,25 @@ export class Execution {
     });
   }
 
-  /** Host address of an aligned access that must be to RAM; elsewhere it faults. */
-  ramAddress(kind: 'read' | 'write', address: I64): I32 {
+  ramAddress(kind: 'read' | 'write', bytes: 4 | 8, address: I64, misaligned: (address: I64) => Statement): I32 {
     return this.locals.scope(() => {
+      const at = this.locals.local('i64');
       const [entry, host] = [this.locals.local('i32'), this.locals.local('i32')];
       const tlb = kind === 'write' ? tlbBytes : 0;
       return after(
         [
-          entry.set(i32.add(this.bank.get, tlbIndex(address))),
+          at.set(address),
+          entry.set(i32.add(this.bank.get, tlbIndex(at.get))),
           when(
-            i64.eq(i64.load(entry.get, tlb), i64.and(address, i64.const(-4096))),
-            host.set(i32.add(i32.wrap(address), i32.load(entry.get, tlb + 8))),
-            this.outside([
-              kind === 'write' ? this.#state.pc.set(this.pc) : [],
-              host.set(call(this.#accesses.ramAddress, address, k(access[kind]))),
-            ]),
+            i64.eq(i64.load(entry.get, tlb), i64.and(at.get, i64.const(-4096 | (bytes - 1)))),
+            host.set(i32.add(i32.wrap(at.get), i32.load(entry.get, tlb + 8))),
+            [
+              when(isMisaligned(at.get, bytes), misaligned(at.get)),
+              this.outside([
+                kind === 'write' ? this.#state.pc.set(this.pc) : [],
+                host.set(call(this.#accesses.ramAddress, at.get, k(access[kind]))),
+              ]),
+            ],
           ),
         ],
         host.get,
@@ -157,7 +182,7 @@ export class Execution {
         entry.set(i32.add(this.bank.get, tlbIndex(at.get))),
         when(
           i64.eq(i64.load(entry.get, tlbBytes), i64.and(at.get, i64.const(-4096 | ((1 << width[kind]) - 1)))),
-          fastStore[kind]!(i32.add(i32.wrap(at.get), i32.load(entry.get, tlbBytes + 8)), value),
+          fastStore(kind, i32.add(i32.wrap(at.get), i32.load(entry.get, tlbBytes + 8)), value),
           this.outside([
             // Who is told of a store asks for it.
             this.#state.pc.set(this.pc),
@@ -169,16 +194,10 @@ export class Execution {
   }
 }
 
-// prettier-ignore
-const fastLoad: Readonly<Record<Width, (address: I32) => I64>> = {
-  s8: i64.load8s, u8: i64.load8u, s16: i64.load16s, u16: i64.load16u, s32: i64.load32s, u32: i64.load32u, d64: i64.load,
-};
-const fastStore: Readonly<Partial<Record<Width, (address: I32, value: I64) => Statement>>> = {
-  s8: i64.store8,
-  s16: i64.store16,
-  s32: i64.store32,
-  d64: i64.store,
-};
+/** How often a jump leads to an instruction before it is told to `imports.hot`; 0 = none is. */
+export interface Heating {
+  readonly threshold: number;
+}
 
 /** Emits `run(budget) → reason`; `handlers[i]` is reached through index `firstHandler + i`. */
 export const emitRun = (
@@ -188,6 +207,7 @@ export const emitRun = (
   imports: EngineImports,
   supervision: Supervision,
   handlers: readonly ((execution: Execution) => Statement)[],
+  { threshold }: Heating,
 ): void => {
   module.function(
     'run',
@@ -195,8 +215,41 @@ export const emitRun = (
     'i32',
     (locals) => {
       const x = new Execution(locals, state, accesses);
-      const { next, dispatch, far, farRelative, trap, boundary, enter } = x.labels;
+      const { arrive, next, dispatch, far, farRelative, trap, boundary, enter } = x.labels;
       const resume = label('resume');
+      const heat = locals.local('i32');
+      const arrived: Statement =
+        threshold === 0
+          ? []
+          : [
+              heat.set(i32.load16u(x.ip.get, slot.heat)),
+              when(i32.leU(heat.get, k(threshold)), [
+                i32.store16(x.ip.get, i32.add(heat.get, k(1)), slot.heat),
+                when(i32.eq(heat.get, k(threshold)), [state.pcPage.set(x.pcPage.get), call(imports.hot, x.ip.get)]),
+              ]),
+            ];
+      const fetched: Statement = [
+        x.ip.set(call(accesses.fetch)),
+        when(state.fault.get, [call(supervision.raise), br(enter)]),
+        x.left.set(state.left.get),
+        x.bank.set(state.bank.get),
+        x.pageIp.set(state.pageIp.get),
+        x.pcPage.set(state.pcPage.get),
+      ];
+      /** The translation runs; where it can do nothing with the next instruction, that one is interpreted. */
+      const translated: Statement = [
+        state.left.set(i32.add(x.left.get, k(1))),
+        heat.set(
+          callIndirect(regionType, i32.sub(i32.load16u(x.ip.get, slot.heat), k(firstTranslation)), x.pcPage.get),
+        ),
+        when(state.fault.get, [call(supervision.raise), br(enter)]),
+        when(i32.or(i32.eq(heat.get, k(continues)), i32.eqz(state.left.get)), br(enter)),
+        fetched,
+        x.left.set(i32.sub(x.left.get, k(1))),
+        x.handler.set(i32.load16u(x.ip.get)),
+        when(i32.eq(x.handler.get, k(engineHandlers.translated)), x.handler.set(i32.load16u(x.ip.get, slot.real))),
+        br(dispatch),
+      ];
       const reason = locals.local('i32');
       const entry = locals.local('i32');
 
@@ -207,6 +260,7 @@ export const emitRun = (
         [state.pcPage.set(x.pcPage.get), x.outside(x.handler.set(call(accesses.crossing, x.ip.get))), br(dispatch)],
         // page end: nothing was executed
         [x.left.set(i32.add(x.left.get, k(1))), x.jump(x.pc)],
+        threshold === 0 ? unreachable : translated,
       ];
       const bodies = [...own, ...handlers.map((handler) => locals.scope(() => handler(x)))];
       const labels = bodies.map((_, i) => label(`handler ${i}`));
@@ -217,19 +271,18 @@ export const emitRun = (
 
       const entered: Statement = [
         when(i32.eqz(state.left.get), [reason.set(call(supervision.boundary)), when(reason.get, ret(reason.get))]),
-        x.ip.set(call(accesses.fetch)),
-        when(state.fault.get, [call(supervision.raise), br(enter)]),
-        x.left.set(state.left.get),
-        x.bank.set(state.bank.get),
-        x.pageIp.set(state.pageIp.get),
-        x.pcPage.set(state.pcPage.get),
+        fetched,
       ];
       const executing: Statement = loop(
-        next,
-        when(i32.eqz(x.left.get), br(boundary)),
-        x.left.set(i32.sub(x.left.get, k(1))),
-        x.handler.set(i32.load16u(x.ip.get)),
-        loop(dispatch, dispatched),
+        arrive,
+        arrived,
+        loop(
+          next,
+          when(i32.eqz(x.left.get), br(boundary)),
+          x.left.set(i32.sub(x.left.get, k(1))),
+          x.handler.set(i32.load16u(x.ip.get)),
+          loop(dispatch, dispatched),
+        ),
       );
       const jumped: Statement = [
         entry.set(i32.add(state.fetchBank.get, tlbIndex(x.target.get))),

@@ -1,7 +1,7 @@
 /**
  * The engine's part of linear memory, below everything a guest or a device can reach.
  *
- *   0 ─ guard ─ harts (state, TLBs; one stride each) ─ code map ─ owners, generations, dirty flags and list ─ code pages
+ *   0 ─ guard ─ harts (state, TLBs; one stride each) ─ code map ─ owners, generations, flags, list ─ code pages
  */
 import { pageBytes } from '#vmm/base/address';
 
@@ -16,10 +16,20 @@ export const slot = {
   c: 6,
   /** i32. */
   imm: 8,
-  /** u16 each, only of an instruction that continues on the next page: its real handler, the half it was decoded with. */
-  crossing: 12,
-  upper: 14,
+  /** u16: the real handler, where another stands for it: of an instruction that continues on the next page, or of a translated one. */
+  real: 12,
+  /**
+   * u16: how often a jump led here; from `firstTranslation` on, the translation that begins here. An instruction that
+   * continues on the next page is not counted: nothing behind it on its own page would be translated.
+   */
+  heat: 14,
+  /** u16, of an instruction that continues on the next page: the half it was decoded with. In the unused slot behind. */
+  upper: 16 + 8,
 } as const;
+/** `heat` of translation 0. */
+export const firstTranslation = 0x4000;
+/** Translations at most, over all pages. */
+export const translationSlots = 0x4000;
 
 export const slotsPerPage = pageBytes / 2;
 /** Two slots more than the page has: an instruction that ends the page runs into them, and they lead to the next. */
@@ -56,6 +66,8 @@ export interface EngineLayout {
   readonly codeDirty: number;
   /** u32 count, then u32 index of each dirty code page. */
   readonly dirtyList: number;
+  /** u8 for each code page: translations hold instructions of it. */
+  readonly codeTranslated: number;
   /** u8 for each page of guest RAM: stores to it are reported. */
   readonly watchMap: number;
   readonly codePool: number;
@@ -77,7 +89,8 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
   const generation = align(codeOwners + 4 * codePages);
   const codeDirty = align(generation + 4 + 4 * codePages);
   const dirtyList = align(codeDirty + codePages);
-  const watchMap = align(dirtyList + 4 + 4 * codePages);
+  const codeTranslated = align(dirtyList + 4 + 4 * codePages);
+  const watchMap = align(codeTranslated + codePages);
   const codePool = align(watchMap + guestPages);
   return {
     harts,
@@ -92,6 +105,7 @@ export const engineLayout = (options: { harts: number; guestBytes: number }): En
     generation,
     codeDirty,
     dirtyList,
+    codeTranslated,
     watchMap,
     codePool,
     bytes: codePool + codePages * codePageBytes,

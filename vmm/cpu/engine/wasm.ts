@@ -6,7 +6,7 @@
 import { invariant } from '#vmm/base/invariant';
 
 export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
-type Result = ValueType | 'void';
+export type Result = ValueType | 'void';
 
 /** The target of a branch: compared by identity. */
 export interface Label {
@@ -27,7 +27,16 @@ interface Call {
   readonly callee: FunctionReference;
   readonly tail: boolean;
 }
-type Node = number | readonly Node[] | Structured | Branch | Call;
+/** Through the table, whose index lies on the stack. */
+interface IndirectCall {
+  readonly type: Signature;
+  readonly tail: boolean;
+}
+/** Left open until a template is filled in (template.ts). */
+interface Open {
+  readonly hole: unknown;
+}
+type Node = number | readonly Node[] | Structured | Branch | Call | IndirectCall | Open;
 
 /** Code that leaves one value of type T, or none ('void'). */
 export type Code<T extends Result = Result> = readonly Node[] & { readonly __leaves?: T };
@@ -35,16 +44,18 @@ export type I32 = Code<'i32'>;
 export type I64 = Code<'i64'>;
 export type Statement = Code<'void'>;
 
-export interface FunctionReference {
-  readonly name: string;
+export interface Signature {
   readonly params: readonly ValueType[];
   readonly result: Result;
+}
+export interface FunctionReference extends Signature {
+  readonly name: string;
   index: number;
 }
 
-const typeByte = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, void: 0x40 } as const;
+export const typeByte = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, void: 0x40 } as const;
 
-const unsigned = (value: number): number[] => {
+export const unsigned = (value: number): number[] => {
   const out: number[] = [];
   let rest = value;
   do {
@@ -167,6 +178,23 @@ export const call = <T extends Result>(callee: FunctionReference & { result: T }
   invariant(args.length === callee.params.length, `${callee.name} takes ${callee.params.length} arguments`);
   return [args, { callee, tail: false }];
 };
+/** Calls what the table of the module holds at `index`. */
+export const callIndirect = <T extends Result>(
+  type: Signature & { result: T },
+  index: I32,
+  ...args: Code[]
+): Code<T> => [args, index, { type, tail: false }];
+/** The same in place of a return. */
+export const returnCallIndirect = (type: Signature, index: I32, ...args: Code[]): Statement => [
+  args,
+  index,
+  { type, tail: true },
+];
+/** Calls in place of a return. */
+export const returnCall = (callee: FunctionReference, ...args: Code[]): Statement => [args, { callee, tail: true }];
+export const globalGet = <T extends ValueType>(_type: T, index: number): Code<T> => [0x23, ...unsigned(index)];
+/** A place that a template fills in. */
+export const open = <T extends Result>(hole: unknown): Code<T> => [{ hole }];
 
 export class Local<T extends ValueType = ValueType> {
   readonly type: T;
@@ -198,6 +226,14 @@ export class Locals {
     this.#types = [...params];
     this.#params = params.length;
   }
+  /** Parameters that `local` may hand out. */
+  lend(first: number, count: number, type: ValueType): void {
+    this.#free.set(type, [...(this.#free.get(type) ?? []), ...Array.from({ length: count }, (_, i) => first + i)]);
+  }
+  /** More was asked for than parameters were lent. */
+  get hasGrown(): boolean {
+    return this.#types.length > this.#params;
+  }
   /** Holds garbage from an earlier scope until it is set. */
   local<T extends ValueType>(type: T): Local<T> {
     const index = this.#free.get(type)?.pop() ?? this.#types.push(type) - 1;
@@ -224,122 +260,52 @@ export class Locals {
   }
 }
 
-const flatten = (node: Node, out: number[], labels: (Label | undefined)[]): void => {
+/** Where a tree is flattened to, and who knows indexes. */
+export interface Sink {
+  readonly out: number[];
+  call(callee: FunctionReference, tail: boolean): void;
+  indirect(type: Signature, tail: boolean): void;
+  /** A branch to a label that encloses the tree, with the number of labels in between. */
+  leave(opcode: number, target: Label, depth: number): void;
+  hole(hole: unknown, depth: number): void;
+}
+
+export const flatten = (node: Code, sink: Sink): void => flattenNode(node, sink, []);
+
+const flattenNode = (node: Node, sink: Sink, labels: (Label | undefined)[]): void => {
   if (typeof node === 'number') {
-    out.push(node);
+    sink.out.push(node);
   } else if ('length' in node) {
-    for (const child of node) flatten(child, out, labels);
+    for (const child of node) flattenNode(child, sink, labels);
   } else if ('targets' in node) {
+    const first = node.targets[0]!;
+    if (node.targets.length === 1 && !labels.includes(first)) {
+      sink.leave(node.opcode, first, labels.length);
+      return;
+    }
     const depths = node.targets.map((target) => {
       const at = labels.lastIndexOf(target);
       invariant(at >= 0, `a branch out of nowhere to ${target.name}`);
       return labels.length - 1 - at;
     });
-    out.push(node.opcode);
-    if (node.opcode === 0x0e) out.push(...unsigned(depths.length - 1));
-    for (const depth of depths) out.push(...unsigned(depth));
+    sink.out.push(node.opcode);
+    if (node.opcode === 0x0e) sink.out.push(...unsigned(depths.length - 1));
+    for (const depth of depths) sink.out.push(...unsigned(depth));
   } else if ('callee' in node) {
-    invariant(node.callee.index >= 0, `${node.callee.name} has no body`);
-    out.push(node.tail ? 0x12 : 0x10, ...unsigned(node.callee.index));
+    sink.call(node.callee, node.tail);
+  } else if ('type' in node) {
+    sink.indirect(node.type, node.tail);
+  } else if ('hole' in node) {
+    sink.hole(node.hole, labels.length);
   } else {
-    out.push(node.opcode, typeByte[node.result]);
+    sink.out.push(node.opcode, typeByte[node.result]);
     labels.push(node.label);
-    flatten(node.body, out, labels);
+    flattenNode(node.body, sink, labels);
     if (node.otherwise !== undefined) {
-      out.push(0x05);
-      flatten(node.otherwise, out, labels);
+      sink.out.push(0x05);
+      flattenNode(node.otherwise, sink, labels);
     }
     labels.pop();
-    out.push(0x0b);
+    sink.out.push(0x0b);
   }
 };
-
-interface Defined {
-  readonly reference: FunctionReference;
-  readonly locals: Locals;
-  body: Code;
-  readonly exported: boolean;
-}
-
-/** A module over one imported memory (`env.memory`). Imports come first; functions may call each other in any order. */
-export class ModuleBuilder {
-  readonly #imports: FunctionReference[] = [];
-  readonly #defined: Defined[] = [];
-
-  /** Imported as `env.<name>`. */
-  import<T extends Result>(name: string, params: readonly ValueType[], result: T): FunctionReference & { result: T } {
-    invariant(this.#defined.length === 0, `import ${name} after a function`);
-    const reference = { name, params, result, index: this.#imports.length };
-    this.#imports.push(reference);
-    return reference;
-  }
-  /** A function whose body follows with `define`, so that others may call it already. */
-  declare<T extends Result>(name: string, params: readonly ValueType[], result: T): FunctionReference & { result: T } {
-    return { name, params, result, index: -1 };
-  }
-  define(reference: FunctionReference, build: (locals: Locals) => Code, exported = false): void {
-    invariant(reference.index < 0, `${reference.name} is defined twice`);
-    reference.index = this.#imports.length + this.#defined.length;
-    const locals = new Locals(reference.params);
-    const defined: Defined = { reference, locals, body: [], exported };
-    this.#defined.push(defined);
-    // Building it may define others.
-    defined.body = build(locals);
-  }
-  /** `declare` and `define` in one. */
-  function<T extends Result>(
-    name: string,
-    params: readonly ValueType[],
-    result: T,
-    build: (locals: Locals) => Code<T>,
-    exported = false,
-  ): FunctionReference & { result: T } {
-    const reference = this.declare(name, params, result);
-    this.define(reference, build, exported);
-    return reference;
-  }
-
-  encode(memory: { readonly initial: number; readonly maximum: number }): Uint8Array<ArrayBuffer> {
-    const types: string[] = [];
-    const typeBytes: number[][] = [];
-    const typeIndex = ({ params, result }: FunctionReference): number => {
-      const key = `${params.join()}>${result}`;
-      const known = types.indexOf(key);
-      if (known >= 0) return known;
-      const results = result === 'void' ? [0] : [1, typeByte[result]];
-      typeBytes.push([0x60, params.length, ...params.map((p) => typeByte[p]), ...results]);
-      return types.push(key) - 1;
-    };
-    const vector = (items: readonly (readonly number[])[]): number[] => [...unsigned(items.length), ...items.flat()];
-    const name = (text: string): number[] => [text.length, ...Array.from(text, (char) => char.charCodeAt(0))];
-    const imported = this.#imports.map((f) => [...name('env'), ...name(f.name), 0, ...unsigned(typeIndex(f))]);
-    imported.push([...name('env'), ...name('memory'), 2, 1, ...unsigned(memory.initial), ...unsigned(memory.maximum)]);
-    const declared = this.#defined.map(({ reference }) => unsigned(typeIndex(reference)));
-    const exported = this.#defined
-      .filter((f) => f.exported)
-      .map(({ reference }) => [...name(reference.name), 0, ...unsigned(reference.index)]);
-
-    const bytes: number[] = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
-    const append = (part: readonly number[]): void => {
-      for (const byte of part) bytes.push(byte);
-    };
-    const section = (id: number, content: readonly number[]): void => {
-      append([id, ...unsigned(content.length)]);
-      append(content);
-    };
-    section(1, vector(typeBytes));
-    section(2, vector(imported));
-    section(3, vector(declared));
-    section(7, vector(exported));
-    const code: number[] = unsigned(this.#defined.length);
-    for (const { locals, body } of this.#defined) {
-      const own = locals.encode();
-      flatten(body, own, []);
-      own.push(0x0b);
-      for (const byte of unsigned(own.length)) code.push(byte);
-      for (const byte of own) code.push(byte);
-    }
-    section(10, code);
-    return new Uint8Array(bytes);
-  }
-}

@@ -6,7 +6,8 @@
 import type { Extensions } from '#vmm/base/isa-extensions';
 import type { Accesses } from '../engine/access.ts';
 import type { Cell } from '../engine/cells.ts';
-import type { FunctionReference, I32, I64, Local, ModuleBuilder, Statement } from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Local, Statement } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { block, brTable, call, drop, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
 import { environmentBits, environmentMask } from './environment.ts';
 import { isSet, pmpEntries } from './mmu.ts';

@@ -155,7 +155,7 @@ export const decoder = (view: DataView, extensions: Extensions): Decoder => {
       }
       if (room < 4 && upper === undefined) {
         view.setUint16(to + slot.handler, engineHandlers.crossing, true);
-        view.setUint16(to + slot.crossing, 0, true);
+        view.setUint16(to + slot.real, 0, true);
         return 2;
       }
       decodeLong(table, view, to, (half | ((upper ?? view.getUint16(at + 2, true)) << 16)) >>> 0);

@@ -1,14 +1,6 @@
 /** What every floating-point operation is declared with. */
-import type {
-  FunctionReference,
-  I32,
-  I64,
-  Local,
-  Locals,
-  ModuleBuilder,
-  Statement,
-  ValueType,
-} from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Local, Locals, Statement, ValueType } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { i32, ret, when } from '../engine/wasm.ts';
 import { type Bits, c, flags, type FloatFormat, type Parts } from './float-parts.ts';
 

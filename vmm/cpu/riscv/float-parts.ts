@@ -4,7 +4,8 @@
  * one place (`emitRound`).
  */
 import type { Cell } from '../engine/cells.ts';
-import type { FunctionReference, I32, I64, Local, Locals, ModuleBuilder, Statement } from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Local, Locals, Statement } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { call, choose, i32, i64, ret, select, when } from '../engine/wasm.ts';
 
 type Returns<T> = FunctionReference & { result: T };

@@ -4,17 +4,8 @@
  * native instruction gives the same bits and is taken instead.
  */
 import type { Cell } from '../engine/cells.ts';
-import type {
-  Code,
-  FunctionReference,
-  I32,
-  I64,
-  Local,
-  Locals,
-  ModuleBuilder,
-  Statement,
-  ValueType,
-} from '../engine/wasm.ts';
+import type { Code, FunctionReference, I32, I64, Local, Locals, Statement, ValueType } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { brIf, call, choose, f32, f64, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
 import { Bits, c, emitParts, flags, type FloatFormat, isZero, k, nonZero, unpacked } from './float-parts.ts'; // prettier-ignore
 import { emitConversions } from './float-convert.ts';

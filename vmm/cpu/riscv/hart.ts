@@ -2,23 +2,17 @@ import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { allExtensions, type Extensions } from '#vmm/base/isa-extensions';
 import type { HostMemory } from '#vmm/base/memory';
-import { emitAccesses, importEngine } from '../engine/access.ts';
-import type { Cell } from '../engine/cells.ts';
+import { Arena, type Cell } from '../engine/cells.ts';
 import { CodeCache } from '../engine/code-cache.ts';
-import { emitRun } from '../engine/interpreter.ts';
-import { bankBytes, type EngineLayout, engineLayout, tlbBytes } from '../engine/layout.ts';
-import { call, i32, i64, ModuleBuilder } from '../engine/wasm.ts';
-import { type CsrContext, csrs, emitCsrs } from './csr.ts';
-import { decoder, handled } from './decoder.ts';
+import { type EngineLayout, engineLayout, translationSlots } from '../engine/layout.ts';
+import type { TranslatedHart, Translator } from '../engine/translator.ts';
+import { csrs } from './csr.ts';
+import { decoder } from './decoder.ts';
 import { environmentMask } from './environment.ts';
-import { emitFloat } from './float.ts';
+import { buildHart } from './hart-module.ts';
 import type { ImsicPort } from './imsic-port.ts';
-import { Interpreted, type Runtime } from './interpreted.ts';
-import { emitMmu } from './mmu.ts';
-import { emitMulhu } from './multiply.ts';
-import { emitClock, emitPrivileged, emitTopInterrupt, emitUpdateModes } from './privileged.ts';
 import { answerEcall, sbiErrors, type SbiHandler } from './sbi.ts';
-import { causes, type HartState, hartState, status, stopCode, type StopReason, stopReasons } from './state.ts';
+import { type HartState, hartState, status, stopCode, type StopReason, stopReasons } from './state.ts';
 
 /** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
 export interface PhysicalBus {
@@ -35,15 +29,27 @@ export class HartGroup {
   readonly layout: EngineLayout;
   readonly code: CodeCache;
   readonly extensions: Extensions;
+  /** How often a jump leads somewhere before the code there is translated; 0 = never. */
+  readonly translateAfter: number;
+  /** Made with the first hart. */
+  translator: Translator | undefined;
 
   /** `harts` as it was given to `engineBytes` when the memory was made; all extensions unless told. */
-  constructor(options: { memory: HostMemory; ramBase: number; harts: number; extensions?: Extensions }) {
+  constructor(options: {
+    memory: HostMemory;
+    ramBase: number;
+    harts: number;
+    extensions?: Extensions;
+    translateAfter?: number;
+  }) {
     this.extensions = options.extensions ?? allExtensions;
+    this.translateAfter = options.translateAfter ?? 0;
     this.memory = options.memory;
     this.ramBase = options.ramBase;
     this.layout = engineLayout({ harts: options.harts, guestBytes: options.memory.guestBytes });
     invariant(this.layout.bytes <= this.memory.engineBytes, 'host memory has too little room for the engine');
-    this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view, this.extensions));
+    const forget = (page: number): void => this.translator?.forget(page);
+    this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view, this.extensions), forget);
   }
 
   /** From now on every hart's `onStore` is told of stores to the page of a physical address of RAM. */
@@ -99,6 +105,7 @@ export class Hart {
   readonly #options: HartOptions;
   readonly #stored = new Map<string, Cell<'i64'>>();
   readonly #wasm: Exported;
+  readonly #translated: TranslatedHart;
   readonly #place: { readonly hart: number; readonly ramBase: number; readonly guestBase: number };
 
   constructor(options: HartOptions) {
@@ -108,88 +115,38 @@ export class Hart {
     this.#options = options;
     this.#group = group;
     this.#view = group.memory.view;
-    this.#state = hartState(group.layout, id);
-    for (const row of csrs) if (!row.read) this.#stored.set(row.name, this.#state.storage.i64());
     this.#place = {
       hart: group.layout.firstHart + id * group.layout.hartStride,
       ramBase: group.ramBase,
       guestBase: group.memory.guestBase,
     };
+    this.#state = hartState(new Arena(this.#place.hart));
+    for (const row of csrs) if (!row.read) this.#stored.set(row.name, this.#state.storage.i64());
     invariant(
       this.#state.storage.next <= this.#place.hart + group.layout.dataTlb,
       'the state of a hart outgrew its room',
     );
-    this.#wasm = this.#build();
+    const table = new WebAssembly.Table({ initial: translationSlots, element: 'anyfunc' });
+    const made = buildHart({
+      group,
+      id,
+      state: this.#state,
+      place: this.#place,
+      stored: this.#stored,
+      supervisorOnly: options.entryMode === 's',
+    });
+    const instance = new WebAssembly.Instance(made.module, { env: { ...this.#imports(), table } });
+    this.#wasm = instance.exports as unknown as Exported;
+    this.#translated = {
+      base: this.#place.hart,
+      table,
+      functions: instance.exports,
+      fetchBank: () => this.#view.getInt32(this.#state.fetchBank.address, true),
+    };
+    group.translator ??= made.translator;
+    group.translator?.addHart(this.#translated);
     this.#set(this.#state.watchPage, -1);
     this.reset(0, 0, 0);
-  }
-
-  #build(): Exported {
-    const { group } = this.#options;
-    const { memory, layout } = group;
-    const state = this.#state;
-    const supervisorOnly = this.#options.entryMode === 's';
-    const module = new ModuleBuilder();
-    const imports = importEngine(module);
-    const imsic = {
-      imsicRead: module.import('imsicRead', ['i32'], 'i32'),
-      imsicWrite: module.import('imsicWrite', ['i32'], 'i32'),
-      imsicTop: module.import('imsicTop', [], 'i32'),
-      imsicClaim: module.import('imsicClaim', [], 'void'),
-    };
-    const sbi = module.import('sbi', [], 'void');
-
-    const stored = (name: string): Cell<'i64'> => {
-      const cell = this.#stored.get(name);
-      invariant(cell, `${name} is no stored CSR`);
-      return cell;
-    };
-    const mmu = emitMmu(module, state, layout, this.#place, supervisorOnly, group.extensions);
-    const accesses = emitAccesses(module, state, layout, this.#place, imports, mmu);
-    const { nanoseconds, ticks, pending } = emitClock(module, state);
-    const ctx: CsrContext = {
-      state,
-      accesses,
-      imsic,
-      ticks,
-      pending,
-      updateModes: emitUpdateModes(module, state, {
-        data: this.#place.hart + layout.dataTlb,
-        fetch: this.#place.hart + layout.fetchTlb,
-        bankBytes,
-        tlbBytes,
-      }),
-      topInterrupt: emitTopInterrupt(module, state, stored('mideleg').get, pending),
-      supervisorOnly,
-      extensions: group.extensions,
-      hartId: this.id,
-      stored,
-    };
-    const illegal = call(mmu.fault, i32.const(causes.illegal), i64.const(0));
-    const csrAccess = emitCsrs(module, ctx, illegal);
-    const privileged = emitPrivileged(module, ctx, mmu, accesses, nanoseconds, sbi, this.#place);
-    const mulhu = emitMulhu(module);
-    const runtime: Runtime = {
-      state,
-      accesses,
-      mmu,
-      csrs: csrAccess,
-      privileged,
-      mulhu,
-      float: emitFloat(module, state.fflags, mulhu),
-    };
-    emitRun(module, state, accesses, imports, privileged, [
-      (x) => [illegal, x.trap()],
-      ...handled.map(
-        ({ row, bytes }) =>
-          (x: ConstructorParameters<typeof Interpreted>[0]) =>
-            new Interpreted(x, runtime, row, bytes).handler(),
-      ),
-    ]);
-    const pages = memory.buffer.byteLength / 65536;
-    const bytes = module.encode({ initial: pages, maximum: pages });
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: this.#imports() });
-    return instance.exports as unknown as Exported;
   }
 
   #imports(): Record<string, unknown> {
@@ -223,6 +180,12 @@ export class Hart {
       codePage: (page: number): number => code.page(page),
       decode: (ip: number): void => code.decode(ip),
       decodeCrossing: (ip: number, upper: number): void => code.decodeCrossing(ip, upper),
+      hot: (ip: number): void => {
+        const { address } = this.#state.pcPage;
+        const [low, high] = [view.getUint32(address, true), view.getInt32(address + 4, true)];
+        this.#group.translator?.want(this.#translated, ip, low, high);
+      },
+      dropTranslations: (page: number): void => this.#group.translator?.forget(page),
       watched: (): void => onWatchedStore?.(),
       storing: (): void => onStore?.(Number(this.#get(this.#state.physical)), this.pc),
       sbi: (): void => {
@@ -295,6 +258,7 @@ export class Hart {
     }
     const reason = stopReasons[this.#wasm.run(budget)]!;
     invariant(reason !== 'running', 'a hart stopped without a reason');
+    this.#group.translator?.work();
     return reason;
   }
 

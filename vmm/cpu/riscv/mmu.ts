@@ -2,7 +2,8 @@
 import type { Extensions } from '#vmm/base/isa-extensions';
 import { access } from '../engine/access.ts';
 import type { EngineLayout } from '../engine/layout.ts';
-import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { block, br, brIf, call, choose, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
 import { environmentBits } from './environment.ts';
 import { causes, type HartState, status } from './state.ts';

@@ -1,4 +1,5 @@
-import type { FunctionReference, ModuleBuilder } from '../engine/wasm.ts';
+import type { FunctionReference } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { i64 } from '../engine/wasm.ts';
 
 const c = i64.const;

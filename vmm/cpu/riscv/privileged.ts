@@ -4,7 +4,8 @@
  */
 import { zeroBlockBytes } from '#vmm/base/isa-extensions';
 import { access, type Accesses } from '../engine/access.ts';
-import type { FunctionReference, I32, I64, ModuleBuilder, Statement } from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
+import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { block, br, brIf, call, choose, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
 import type { CsrContext } from './csr.ts';
 import { isSet, type Mmu } from './mmu.ts';

@@ -1,5 +1,4 @@
-import { Arena, type Cell } from '../engine/cells.ts';
-import type { EngineLayout } from '../engine/layout.ts';
+import type { Arena, Cell } from '../engine/cells.ts';
 import { engineState, type EngineState } from '../engine/state.ts';
 
 /** Why `run` returned. */
@@ -67,9 +66,9 @@ export interface HartState extends EngineState {
   readonly storage: Arena;
 }
 
+/** @param arena begins where the hart's block does */
 // prettier-ignore
-export const hartState = (layout: EngineLayout, hart: number): HartState => {
-  const arena = new Arena(layout.firstHart + hart * layout.hartStride);
+export const hartState = (arena: Arena): HartState => {
   const x = arena.bytes(33 * 8, 64);
   const f = arena.bytes(32 * 8);
   return {

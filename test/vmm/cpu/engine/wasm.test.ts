@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import * as w from '#vmm/cpu/engine/wasm';
+import { ModuleBuilder } from '#vmm/cpu/engine/wasm-module';
 
 const memory = { initial: 1, maximum: 1 };
-const run = (build: (module: w.ModuleBuilder) => void): Record<string, (...args: (number | bigint)[]) => unknown> => {
-  const module = new w.ModuleBuilder();
+const run = (build: (module: ModuleBuilder) => void): Record<string, (...args: (number | bigint)[]) => unknown> => {
+  const module = new ModuleBuilder();
   build(module);
   const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode(memory)), {
     env: { memory: new WebAssembly.Memory(memory) },

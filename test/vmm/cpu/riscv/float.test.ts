@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Cell } from '#vmm/cpu/engine/cells';
-import { call, type I64, ModuleBuilder } from '#vmm/cpu/engine/wasm';
+import { call, type I64 } from '#vmm/cpu/engine/wasm';
+import { ModuleBuilder } from '#vmm/cpu/engine/wasm-module';
 import { emitFloat, type FloatFormat, type FloatOperation } from '#vmm/cpu/riscv/float';
 import { emitMulhu } from '#vmm/cpu/riscv/multiply';
 import * as exact from './exact-float.ts';

@@ -1,0 +1,242 @@
+/**
+ * Which instructions make a region: from an entry along every branch that has been taken before, into short callees
+ * and back, as a graph of basic blocks. Addresses are offsets from the start of the entry's page, so that a region
+ * serves wherever its pages are mapped at the same distances.
+ */
+import { pageBytes } from '#vmm/base/address';
+import { engineHandlers } from './interpreter.ts';
+import { slot } from './layout.ts';
+import type { Operands } from './template.ts';
+import type { InstructionSet, Translation } from './translation.ts';
+
+export interface Instruction {
+  readonly offset: number;
+  readonly operands: Operands;
+  readonly translation: Translation;
+}
+/** Where control goes on: at a block of the region, or out of it. */
+export interface Edge {
+  readonly offset: number;
+  readonly block: Block | undefined;
+}
+export interface Block {
+  readonly offset: number;
+  readonly instructions: Instruction[];
+  /** How the last instruction leaves; 'interpret': what comes next is not for the translator. */
+  flow: Translation['flow'] | 'interpret';
+  taken: Edge | undefined;
+  next: Edge | undefined;
+}
+export interface Discovered {
+  readonly entry: Block;
+  /** Code pages by distance from the entry's page, in pages; 0 = the entry's own. */
+  readonly pages: ReadonlyMap<number, number>;
+  readonly instructions: number;
+}
+
+/** How much a region may hold, in instructions, and calls within calls. */
+const limits = { region: 600, callee: 60, depth: 2, pages: 8 } as const;
+
+const isPageStart = (offset: number): boolean => offset % pageBytes === 0;
+
+interface Context {
+  readonly depth: number;
+  /** Where the call that was followed comes back to. */
+  readonly returnTo: number;
+  readonly outer: Context | undefined;
+  readonly id: number;
+}
+
+export interface Code {
+  /** Address of the slots of a page at a distance from the entry's page, in pages; undefined = not at hand. */
+  page(distance: number): number | undefined;
+  /** Decodes from the slot on. */
+  decode(ip: number): void;
+}
+
+class Discovery {
+  readonly #view: DataView;
+  readonly #set: InstructionSet;
+  readonly #code: Code;
+  readonly #pages = new Map<number, number | undefined>();
+  readonly #contexts: Context[] = [{ depth: 0, returnTo: 0, outer: undefined, id: 0 }];
+  readonly #callees = new Map<number, boolean>();
+  /** Of leaders and of instructions seen, by `#key`. */
+  readonly #leaders = new Set<number>();
+  readonly #seen = new Set<number>();
+  readonly #ends = new Map<number, { taken: [number, Context] | undefined; next: [number, Context] | undefined }>();
+  readonly #blocks = new Map<number, Block>();
+  #instructions = 0;
+
+  constructor(view: DataView, set: InstructionSet, code: Code) {
+    this.#view = view;
+    this.#set = set;
+    this.#code = code;
+  }
+
+  #key(offset: number, context: Context): number {
+    return context.id * 2 ** 24 + (offset >> 1) + 2 ** 22;
+  }
+  #slot(offset: number): number | undefined {
+    const distance = Math.floor(offset / pageBytes);
+    let at = this.#pages.get(distance);
+    if (at === undefined && !this.#pages.has(distance)) {
+      const usable = Math.abs(distance) < 256 && [...this.#pages.values()].filter(Boolean).length < limits.pages;
+      at = usable ? this.#code.page(distance) : undefined;
+      this.#pages.set(distance, at);
+    }
+    return at === undefined ? undefined : at + ((offset & (pageBytes - 2)) << 3);
+  }
+  /** What is at an offset, or undefined where the translator has no business. */
+  #at(offset: number): Instruction | undefined {
+    const ip = this.#slot(offset);
+    if (ip === undefined) return undefined;
+    const view = this.#view;
+    let handler = view.getUint16(ip, true);
+    if (handler === engineHandlers.undecoded) {
+      this.#code.decode(ip);
+      handler = view.getUint16(ip, true);
+    }
+    if (handler === engineHandlers.translated) handler = view.getUint16(ip + slot.real, true);
+    const operands = {
+      a: view.getUint16(ip + slot.a, true),
+      b: view.getUint16(ip + slot.b, true),
+      c: view.getUint16(ip + slot.c, true),
+      imm: view.getInt32(ip + slot.imm, true),
+    };
+    const translation = this.#set.translation(handler, operands);
+    return translation && { offset, operands, translation };
+  }
+  /** A jump led there before. */
+  #isWarm(offset: number): boolean {
+    const ip = this.#slot(offset);
+    return ip !== undefined && this.#view.getUint16(ip + slot.heat, true) > 0;
+  }
+
+  /** Whether all of a callee is short enough to be followed. */
+  #isShort(start: number): boolean {
+    const known = this.#callees.get(start);
+    if (known !== undefined) return known;
+    const seen = new Set<number>();
+    const work = [start];
+    while (work.length > 0 && seen.size <= limits.callee) {
+      let offset = work.pop()!;
+      while (!seen.has(offset) && seen.size <= limits.callee) {
+        seen.add(offset);
+        const one = this.#at(offset);
+        if (!one) break;
+        const { flow, distance, link, bytes } = one.translation;
+        if (flow === 'branch' && this.#isWarm(offset + distance!)) work.push(offset + distance!);
+        if (flow === 'jump' && link !== 'call') offset += distance!;
+        else if (flow === 'indirect') break;
+        else offset += bytes;
+      }
+    }
+    const short = seen.size <= limits.callee;
+    this.#callees.set(start, short);
+    return short;
+  }
+
+  #callee(from: Instruction, context: Context): Context | undefined {
+    const returnTo = from.offset + from.translation.bytes;
+    const target = from.offset + from.translation.distance!;
+    if (context.depth >= limits.depth || !this.#isShort(target)) return undefined;
+    const made = { depth: context.depth + 1, returnTo, outer: context, id: this.#contexts.length };
+    this.#contexts.push(made);
+    return made;
+  }
+
+  /** Instructions in the order of discovery, and how blocks end. */
+  #explore(entry: number): void {
+    const work: [number, Context][] = [[entry, this.#contexts[0]!]];
+    this.#leaders.add(this.#key(entry, this.#contexts[0]!));
+    const lead = (offset: number, context: Context): [number, Context] | undefined => {
+      const key = this.#key(offset, context);
+      if (!this.#leaders.has(key)) {
+        if (!this.#seen.has(key) && (this.#instructions >= limits.region || !this.#at(offset))) return undefined;
+        this.#leaders.add(key);
+        if (!this.#seen.has(key)) work.push([offset, context]);
+      }
+      return [offset, context];
+    };
+    while (work.length > 0) {
+      const [start, context] = work.shift()!;
+      for (let offset = start; ;) {
+        const key = this.#key(offset, context);
+        if (this.#seen.has(key)) break;
+        const one = this.#at(offset);
+        if (!one) break;
+        this.#seen.add(key);
+        this.#instructions++;
+        const { flow, distance, link, bytes } = one.translation;
+        const behind = offset + bytes;
+        if (flow === 'next') {
+          // The next page may be another one next time: a block of its own begins there.
+          if (isPageStart(behind)) lead(behind, context);
+          if (isPageStart(behind) || this.#instructions >= 2 * limits.region) break;
+          offset = behind;
+          continue;
+        }
+        const target = offset + (distance ?? 0);
+        if (flow === 'branch') {
+          const next = lead(behind, context);
+          this.#ends.set(key, { next, taken: this.#isWarm(target) ? lead(target, context) : undefined });
+        } else if (flow === 'jump') {
+          const inner = link === 'call' ? this.#callee(one, context) : context;
+          this.#ends.set(key, { next: undefined, taken: inner && lead(target, inner) });
+        } else {
+          const { outer, returnTo } = context;
+          const taken = link === 'return' && outer ? lead(returnTo, outer) : undefined;
+          this.#ends.set(key, { next: undefined, taken });
+        }
+        break;
+      }
+    }
+  }
+
+  #block(offset: number, context: Context): Block {
+    const key = this.#key(offset, context);
+    const known = this.#blocks.get(key);
+    if (known) return known;
+    const block: Block = { offset, instructions: [], flow: 'next', taken: undefined, next: undefined };
+    this.#blocks.set(key, block);
+    const edge = (to: [number, Context] | undefined, otherwise: number): Edge =>
+      to ? { offset: to[0], block: this.#block(...to) } : { offset: otherwise, block: undefined };
+    for (let at = offset; ;) {
+      const here = this.#key(at, context);
+      if (at !== offset && this.#leaders.has(here)) {
+        block.next = edge([at, context], at);
+        return block;
+      }
+      const one = this.#seen.has(here) ? this.#at(at) : undefined;
+      if (!one) {
+        block.flow = isPageStart(at) ? 'next' : 'interpret';
+        block.next = { offset: at, block: undefined };
+        return block;
+      }
+      block.instructions.push(one);
+      const { flow, distance, bytes } = one.translation;
+      at += bytes;
+      if (flow === 'next') continue;
+      const end = this.#ends.get(here);
+      block.flow = flow;
+      if (flow === 'branch') block.next = edge(end?.next, at);
+      if (flow !== 'indirect') block.taken = edge(end?.taken, one.offset + distance!);
+      else if (end?.taken) block.taken = edge(end.taken, 0);
+      return block;
+    }
+  }
+
+  run(entry: number): Discovered | undefined {
+    if (!this.#at(entry)) return undefined;
+    this.#explore(entry);
+    const block = this.#block(entry, this.#contexts[0]!);
+    const pages = new Map<number, number>();
+    for (const [distance, at] of this.#pages) if (at !== undefined) pages.set(distance, at);
+    return { entry: block, pages, instructions: this.#instructions };
+  }
+}
+
+/** The region that begins `entry` bytes into its page; undefined where it would be empty. */
+export const discover = (view: DataView, set: InstructionSet, code: Code, entry: number): Discovered | undefined =>
+  new Discovery(view, set, code).run(entry);

@@ -1,0 +1,291 @@
+/**
+ * The second tier: code that jumps often lead to is gathered, and translated a batch at a time into one WebAssembly
+ * module of one function a region. An entry is marked in its slot, where the interpreter and other regions find it; so
+ * whatever forgets the slot forgets the translation, and a region that also holds instructions of other pages is
+ * dropped with any of them. Slots in the table are given out in a ring: the oldest modules make room.
+ */
+import { pageBytes } from '#vmm/base/address';
+import type { HostMemory } from '#vmm/base/memory';
+import { CodeBuffer } from './code-buffer.ts';
+import { discover } from './discovery.ts';
+import { Emission } from './emission.ts';
+import { engineHandlers } from './interpreter.ts';
+import {
+  codePageBytes,
+  type EngineLayout,
+  firstTranslation,
+  slot,
+  tlbEntryShift,
+  tlbEntries,
+  translationSlots,
+} from './layout.ts';
+import type { EngineState } from './state.ts';
+import type { InstructionSet } from './translation.ts';
+import { type FunctionReference, type Result, typeByte, type ValueType } from './wasm.ts';
+
+/** A hart as translations see it. */
+export interface TranslatedHart {
+  /** Address of its state. */
+  readonly base: number;
+  readonly table: WebAssembly.Table;
+  /** Functions of its module by name. */
+  readonly functions: Readonly<Record<string, unknown>>;
+  /** Address of the instruction-TLB bank in use. */
+  fetchBank(): number;
+}
+
+interface Region {
+  readonly ip: number;
+  readonly pages: readonly number[];
+}
+/** Regions that were made together, by their first slot in the table. */
+interface Batch {
+  readonly first: number;
+  readonly regions: (Region | undefined)[];
+}
+interface Wanted {
+  readonly ip: number;
+  readonly hart: TranslatedHart;
+  /** Virtual address of the page, by 32-bit halves. */
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Regions that are worth a module of their own, and how often the queue is looked at before fewer are. */
+const batchRegions = 24;
+const patience = 2;
+
+export interface TranslatorStats {
+  regions: number;
+  modules: number;
+  instructions: number;
+  bytes: number;
+  dropped: number;
+}
+
+export class Translator {
+  readonly #memory: HostMemory;
+  readonly #layout: EngineLayout;
+  readonly #set: InstructionSet;
+  readonly #emission: Emission;
+  readonly #decode: (ip: number) => void;
+  readonly #harts: TranslatedHart[] = [];
+  #wanted: Wanted[] = [];
+  #waited = 0;
+  #batches: Batch[] = [];
+  #next = 0;
+  /** By code page: table slots of the regions that hold instructions of it. */
+  readonly #byPage = new Map<number, Set<number>>();
+  readonly #regions = new Map<number, Region>();
+  readonly stats: TranslatorStats = { regions: 0, modules: 0, instructions: 0, bytes: 0, dropped: 0 };
+
+  constructor(options: {
+    readonly memory: HostMemory;
+    readonly layout: EngineLayout;
+    readonly set: InstructionSet;
+    readonly state: EngineState;
+    readonly decode: (ip: number) => void;
+  }) {
+    this.#memory = options.memory;
+    this.#layout = options.layout;
+    this.#set = options.set;
+    this.#emission = new Emission(options.set, options.state);
+    this.#decode = options.decode;
+  }
+
+  addHart(hart: TranslatedHart): void {
+    this.#harts.push(hart);
+  }
+
+  /** The interpreter met a slot often; the hart's state has the virtual page. */
+  want(hart: TranslatedHart, ip: number, low: number, high: number): void {
+    this.#wanted.push({ hart, ip, low, high });
+  }
+
+  /** Between slices: translates what has gathered. */
+  work(): void {
+    const { length } = this.#wanted;
+    if (length === 0 || (length < batchRegions && this.#waited++ < patience)) return;
+    const wanted = this.#wanted;
+    this.#wanted = [];
+    this.#waited = 0;
+    this.#translate(wanted);
+  }
+
+  #pageOf(ip: number): number {
+    return Math.floor((ip - this.#layout.codePool) / codePageBytes);
+  }
+
+  #translate(wanted: readonly Wanted[]): void {
+    const { view } = this.#memory;
+    const bodies = new CodeBuffer();
+    const body = new CodeBuffer();
+    const imports: FunctionReference[] = [];
+    const indexes = new Map<FunctionReference, number>();
+    const imported = (callee: FunctionReference): number => {
+      let index = indexes.get(callee);
+      if (index === undefined) {
+        index = imports.push(callee) - 1;
+        indexes.set(callee, index);
+      }
+      return index;
+    };
+    const regions: Region[] = [];
+    for (const { ip, hart, low, high } of wanted) {
+      const handler = view.getUint16(ip, true);
+      // Forgotten since, or no place to begin.
+      if (handler === engineHandlers.undecoded || handler === engineHandlers.translated) continue;
+      const index = this.#pageOf(ip);
+      const start = this.#layout.codePool + index * codePageBytes;
+      const bank = hart.fetchBank();
+      const page = (distance: number): number | undefined => {
+        if (distance === 0) return start;
+        const at = low + distance * pageBytes;
+        const entry = bank + (((at >>> 12) & (tlbEntries - 1)) << tlbEntryShift);
+        const carry = Math.floor(at / 0x1_0000_0000);
+        const isThere =
+          view.getUint32(entry, true) === at >>> 0 && view.getInt32(entry + 4, true) === ((high + carry) | 0);
+        return isThere ? view.getInt32(entry + 8, true) : undefined;
+      };
+      const region = discover(view, this.#set, { page, decode: this.#decode }, (ip - start) / (slot.bytes / 2));
+      if (!region) continue;
+      body.clear();
+      this.#emission.emit(region, body, imported);
+      bodies.sized(body);
+      const pages = [...region.pages.values()].map((at) => this.#pageOf(at));
+      regions.push({ ip, pages });
+      this.stats.instructions += region.instructions;
+    }
+    if (regions.length === 0) return;
+    const bytes = this.#module(imports, regions.length, bodies);
+    const first = this.#claim(regions.length);
+    const module = new WebAssembly.Module(bytes);
+    for (const hart of this.#harts) {
+      const env: Record<string, unknown> = { memory: this.#memory.wasm, table: hart.table, hart: hart.base, first };
+      for (const { name } of imports) env[name] = hart.functions[name];
+      new WebAssembly.Instance(module, { env });
+    }
+    this.stats.modules++;
+    this.stats.bytes += bytes.length;
+    this.#batches.push({ first, regions });
+    regions.forEach((region, i) => this.#enter(region, first + i));
+  }
+
+  /** The next slots of the table; batches that have any of them go. */
+  #claim(count: number): number {
+    const first = this.#next + count <= translationSlots ? this.#next : 0;
+    this.#next = first + count;
+    const overlaps = (batch: Batch): boolean =>
+      batch.first < first + count && batch.first + batch.regions.length > first;
+    for (const batch of this.#batches.filter(overlaps))
+      for (let i = 0; i < batch.regions.length; i++) this.#drop(batch.first + i);
+    this.#batches = this.#batches.filter((batch) => !overlaps(batch));
+    return first;
+  }
+
+  #enter(region: Region, index: number): void {
+    const { view, bytes } = this.#memory;
+    const { ip, pages } = region;
+    this.#regions.set(index, region);
+    view.setUint16(ip + slot.real, view.getUint16(ip, true), true);
+    view.setUint16(ip, engineHandlers.translated, true);
+    view.setUint16(ip + slot.heat, firstTranslation + index, true);
+    for (const page of pages) {
+      bytes[this.#layout.codeTranslated + page] = 1;
+      let known = this.#byPage.get(page);
+      if (!known) this.#byPage.set(page, (known = new Set()));
+      known.add(index);
+    }
+    this.stats.regions++;
+  }
+
+  #drop(index: number): void {
+    const region = this.#regions.get(index);
+    if (!region) return;
+    const { view } = this.#memory;
+    this.#regions.delete(index);
+    for (const page of region.pages) this.#byPage.get(page)?.delete(index);
+    // Else the slot was forgotten, or is another one's by now.
+    if (view.getUint16(region.ip + slot.heat, true) !== firstTranslation + index) return;
+    view.setUint16(region.ip, view.getUint16(region.ip + slot.real, true), true);
+    view.setUint16(region.ip + slot.real, 0, true);
+    view.setUint16(region.ip + slot.heat, 0, true);
+    this.stats.dropped++;
+  }
+
+  /** A code page is about to hold something else. */
+  forget(page: number): void {
+    this.#memory.bytes[this.#layout.codeTranslated + page] = 0;
+    const known = this.#byPage.get(page);
+    if (!known) return;
+    this.#byPage.delete(page);
+    for (const index of known) this.#drop(index);
+  }
+
+  #module(imports: readonly FunctionReference[], count: number, bodies: CodeBuffer): Uint8Array<ArrayBuffer> {
+    const out = new CodeBuffer();
+    const section = new CodeBuffer();
+    const write = (id: number, build: (to: CodeBuffer) => void): void => {
+      section.clear();
+      build(section);
+      out.byte(id);
+      out.sized(section);
+    };
+    const types: { params: readonly ValueType[]; result: Result }[] = [{ params: ['i64'], result: 'i32' }];
+    const typeOf = ({ params, result }: FunctionReference): number => {
+      const known = types.findIndex((one) => one.result === result && one.params.join() === params.join());
+      return known >= 0 ? known : types.push({ params, result }) - 1;
+    };
+    const typed = imports.map(typeOf);
+    const pages = this.#memory.buffer.byteLength / 65536;
+    out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    write(1, (to) => {
+      to.unsigned(types.length);
+      for (const { params, result } of types) {
+        to.byte(0x60);
+        to.unsigned(params.length);
+        for (const param of params) to.byte(typeByte[param]);
+        if (result === 'void') to.byte(0);
+        else to.two(1, typeByte[result]);
+      }
+    });
+    write(2, (to) => {
+      to.unsigned(imports.length + 4);
+      const named = (name: string, kind: number): void => {
+        to.text('env');
+        to.text(name);
+        to.byte(kind);
+      };
+      imports.forEach(({ name }, i) => {
+        named(name, 0);
+        to.unsigned(typed[i]!);
+      });
+      named('memory', 2);
+      to.byte(1);
+      to.unsigned(pages);
+      to.unsigned(pages);
+      named('table', 1);
+      to.append([0x70, 0, 0]);
+      for (const name of ['hart', 'first']) {
+        named(name, 3);
+        to.two(typeByte.i32, 0);
+      }
+    });
+    write(3, (to) => {
+      to.unsigned(count);
+      for (let i = 0; i < count; i++) to.byte(0);
+    });
+    // Into the table from `first` on.
+    write(9, (to) => {
+      to.append([1, 0, 0x23, 1, 0x0b]);
+      to.unsigned(count);
+      for (let i = 0; i < count; i++) to.unsigned(imports.length + i);
+    });
+    out.byte(10);
+    section.clear();
+    section.unsigned(count);
+    section.append(bodies.bytes);
+    out.sized(section);
+    return out.bytes.slice();
+  }
+}
