@@ -101,6 +101,13 @@ export interface Accesses {
   readonly fetch: Returns<'i32'>;
   /** (slot) → handler index of the instruction that begins there and ends on the next page; fault flag as usual. */
   readonly crossing: Returns<'i32'>;
+  /**
+   * The same for a region, with what it knows before: (…, instructions left behind this one, address of this one).
+   * Where `fault` is 0 and `left` is not, it goes on.
+   */
+  readonly regionLoad: Returns<'i64'>;
+  readonly regionStore: Returns<'void'>;
+  readonly regionAddress: Returns<'i32'>;
   /** (virtual) → what a region returns: goes on in the translation that begins there, if one does. */
   readonly chain: Returns<'i32'>;
   /** Ends the slice: the run loop looks up after the present instruction. */
@@ -454,6 +461,20 @@ export const emitAccesses = (
     true,
   );
 
+  const known = (left: I32, pc: I64): Statement => [state.left.set(left), state.pc.set(pc)];
+  const regionLoad = module.function('regionLoad', ['i64', 'i32', 'i32', 'i64'], 'i64', (locals) => [
+    known(locals.param('i32', 2).get, locals.param('i64', 3).get),
+    call(loadSlow, locals.param('i64', 0).get, locals.param('i32', 1).get),
+  ]);
+  const regionStore = module.function('regionStore', ['i64', 'i64', 'i32', 'i32', 'i64'], 'void', (locals) => [
+    known(locals.param('i32', 3).get, locals.param('i64', 4).get),
+    call(storeSlow, locals.param('i64', 0).get, locals.param('i64', 1).get, locals.param('i32', 2).get),
+  ]);
+  const regionAddress = module.function('regionAddress', ['i64', 'i32', 'i32', 'i64'], 'i32', (locals) => [
+    known(locals.param('i32', 2).get, locals.param('i64', 3).get),
+    call(ramAddress, locals.param('i64', 0).get, locals.param('i32', 1).get),
+  ]);
+
   /** (virtual) Tail: the translation that begins there, or 0 = `state.pc` is there. */
   const chain = module.function('chain', ['i64'], 'i32', (locals) => {
     const target = locals.param('i64', 0);
@@ -500,6 +521,9 @@ export const emitAccesses = (
     ramAddress,
     fetch,
     crossing,
+    regionLoad,
+    regionStore,
+    regionAddress,
     chain,
     lookUp,
     fenceCode,

@@ -54,12 +54,15 @@ export interface Code {
   decode(ip: number): void;
 }
 
+const nothing = {} as Instruction;
+
 class Discovery {
   readonly #view: DataView;
   readonly #set: InstructionSet;
   readonly #code: Code;
   readonly #pages = new Map<number, number | undefined>();
   readonly #contexts: Context[] = [{ depth: 0, returnTo: 0, outer: undefined, id: 0 }];
+  readonly #known = new Map<number, Instruction>();
   readonly #callees = new Map<number, boolean>();
   /** Of leaders and of instructions seen, by `#key`. */
   readonly #leaders = new Set<number>();
@@ -89,6 +92,14 @@ class Discovery {
   }
   /** What is at an offset, or undefined where the translator has no business. */
   #at(offset: number): Instruction | undefined {
+    let known = this.#known.get(offset);
+    if (known === undefined) {
+      known = this.#read(offset) ?? nothing;
+      this.#known.set(offset, known);
+    }
+    return known === nothing ? undefined : known;
+  }
+  #read(offset: number): Instruction | undefined {
     const ip = this.#slot(offset);
     if (ip === undefined) return undefined;
     const view = this.#view;
@@ -125,9 +136,10 @@ class Discovery {
         seen.add(offset);
         const one = this.#at(offset);
         if (!one) break;
-        const { flow, distance, link, bytes } = one.translation;
-        if (flow === 'branch' && this.#isWarm(offset + distance!)) work.push(offset + distance!);
-        if (flow === 'jump' && link !== 'call') offset += distance!;
+        const { flow, bytes } = one.translation;
+        const target = offset + this.#set.distance(one.operands);
+        if (flow === 'branch' && this.#isWarm(target)) work.push(target);
+        if (flow === 'jump' && !this.#set.calls(one.operands)) offset = target;
         else if (flow === 'indirect') break;
         else offset += bytes;
       }
@@ -139,7 +151,7 @@ class Discovery {
 
   #callee(from: Instruction, context: Context): Context | undefined {
     const returnTo = from.offset + from.translation.bytes;
-    const target = from.offset + from.translation.distance!;
+    const target = from.offset + this.#set.distance(from.operands);
     if (context.depth >= limits.depth || !this.#isShort(target)) return undefined;
     const made = { depth: context.depth + 1, returnTo, outer: context, id: this.#contexts.length };
     this.#contexts.push(made);
@@ -168,7 +180,7 @@ class Discovery {
         if (!one) break;
         this.#seen.add(key);
         this.#instructions++;
-        const { flow, distance, link, bytes } = one.translation;
+        const { flow, returns, bytes } = one.translation;
         const behind = offset + bytes;
         if (flow === 'next') {
           // The next page may be another one next time: a block of its own begins there.
@@ -177,16 +189,16 @@ class Discovery {
           offset = behind;
           continue;
         }
-        const target = offset + (distance ?? 0);
+        const target = offset + this.#set.distance(one.operands);
         if (flow === 'branch') {
           const next = lead(behind, context);
           this.#ends.set(key, { next, taken: this.#isWarm(target) ? lead(target, context) : undefined });
         } else if (flow === 'jump') {
-          const inner = link === 'call' ? this.#callee(one, context) : context;
+          const inner = this.#set.calls(one.operands) ? this.#callee(one, context) : context;
           this.#ends.set(key, { next: undefined, taken: inner && lead(target, inner) });
         } else {
           const { outer, returnTo } = context;
-          const taken = link === 'return' && outer ? lead(returnTo, outer) : undefined;
+          const taken = returns && outer ? lead(returnTo, outer) : undefined;
           this.#ends.set(key, { next: undefined, taken });
         }
         break;
@@ -215,13 +227,13 @@ class Discovery {
         return block;
       }
       block.instructions.push(one);
-      const { flow, distance, bytes } = one.translation;
+      const { flow, bytes } = one.translation;
       at += bytes;
       if (flow === 'next') continue;
       const end = this.#ends.get(here);
       block.flow = flow;
       if (flow === 'branch') block.next = edge(end?.next, at);
-      if (flow !== 'indirect') block.taken = edge(end?.taken, one.offset + distance!);
+      if (flow !== 'indirect') block.taken = edge(end?.taken, one.offset + this.#set.distance(one.operands));
       else if (end?.taken) block.taken = edge(end.taken, 0);
       return block;
     }

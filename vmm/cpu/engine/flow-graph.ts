@@ -1,5 +1,5 @@
 /** The order and nesting of a region's blocks: dominators, loop heads, places where ways meet. */
-import type { Block, Edge } from './discovery.ts';
+import type { Block } from './discovery.ts';
 
 export interface Node {
   readonly block: Block;
@@ -24,8 +24,13 @@ export const dominates = (a: Node, b: Node): boolean => {
   return at === a;
 };
 
-const edges = (block: Block): Edge[] => [block.next, block.taken].filter((edge) => edge !== undefined);
-export const inside = (block: Block): Block[] => edges(block).flatMap((edge) => (edge.block ? [edge.block] : []));
+/** Blocks that this one leads to. */
+const inside = ({ next, taken }: Block): Block[] => {
+  const out: Block[] = [];
+  if (next?.block) out.push(next.block);
+  if (taken?.block) out.push(taken.block);
+  return out;
+};
 
 /** Blocks reachable from the first, in reverse postorder. */
 const inOrder = (entry: Block): Block[] => {

@@ -41,16 +41,13 @@ export const hole = {
   flow: (): Statement => open<'void'>({ kind: 'flow' } satisfies Hole),
 };
 
-type Part =
-  | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
-  | { readonly kind: 'call'; readonly callee: FunctionReference; readonly tail: boolean }
-  | { readonly kind: 'leave'; readonly opcode: number; readonly target: Label; readonly depth: number }
-  | { readonly kind: 'hole'; readonly hole: Hole; readonly depth: number };
+/** What a template's program is made of: an operation, then its arguments. */
+const operation = { bytes: 0, call: 1, leave: 2, get: 3, set: 4, i32: 5, i64: 6, offset: 7, behind: 8, flow: 9 } as const; // prettier-ignore
 
 /** What fills a template in. */
 export interface Filler {
   readonly out: CodeBuffer;
-  /** Local of a register. */
+  /** Local of a register, below 128. */
   local(register: number): number;
   /** Index of a function that the region's module imports. */
   imported(callee: FunctionReference): number;
@@ -60,7 +57,6 @@ export interface Filler {
   flow(depth: number): void;
 }
 export interface Place {
-  readonly operands: Operands;
   /** From the start of the region's first page, in bytes. */
   readonly offset: number;
   readonly bytes: number;
@@ -68,83 +64,121 @@ export interface Place {
 }
 
 export class Template {
-  readonly #parts: readonly Part[];
-  readonly #registers: readonly (Hole & { kind: 'get' | 'set' })[];
+  /** Operations with numbers for arguments; what is no number is an index into one of the lists. */
+  readonly #program: Int32Array;
+  readonly #callees: FunctionReference[] = [];
+  readonly #targets: Label[] = [];
+  readonly #registers: (Hole & { kind: 'get' | 'set' })[] = [];
+  readonly #values: ((operands: Operands) => number)[] = [];
   /** Labels open where control goes on elsewhere; 0 = always, undefined = never. */
   readonly flowDepth: number | undefined;
+  /** No more than this is appended, but for what `flow` does. */
+  readonly bytes: number;
 
   constructor(code: Statement) {
-    const parts: Part[] = [];
-    let out: number[] = [];
+    const program: number[] = [];
+    let flowDepth: number | undefined;
+    let bytes = 0;
     const cut = (): void => {
-      if (out.length > 0) parts.push({ kind: 'bytes', bytes: Uint8Array.from(out) });
-      out = [];
-      sink.out = out;
+      if (sink.out.length > 0) program.push(operation.bytes, sink.out.length, ...sink.out);
+      bytes += sink.out.length + 11;
+      sink.out = [];
     };
     const sink = {
-      out,
+      out: [] as number[],
       call: (callee: FunctionReference, tail: boolean): void => {
         cut();
-        parts.push({ kind: 'call', callee, tail });
+        program.push(operation.call, this.#callees.push(callee) - 1, tail ? 0x12 : 0x10);
       },
       indirect: (): void => invariant(false, 'an indirect call in a template'),
       leave: (opcode: number, target: Label, depth: number): void => {
         cut();
-        parts.push({ kind: 'leave', opcode, target, depth });
+        program.push(operation.leave, this.#targets.push(target) - 1, opcode, depth);
       },
-      hole: (one: unknown, depth: number): void => {
+      hole: (any: unknown, depth: number): void => {
         cut();
-        parts.push({ kind: 'hole', hole: one as Hole, depth });
+        const one = any as Hole;
+        if (one.kind === 'get' || one.kind === 'set') program.push(operation[one.kind], this.#registers.push(one) - 1);
+        else if (one.kind === 'i32' || one.kind === 'i64')
+          program.push(operation[one.kind], this.#values.push(one.value) - 1); // prettier-ignore
+        else if (one.kind === 'offset') program.push(operation.offset, one.of === 'next' ? 1 : 0);
+        else if (one.kind === 'behind') program.push(operation.behind, one.self ? 1 : 0);
+        else {
+          program.push(operation.flow, depth);
+          flowDepth = depth;
+        }
       },
     };
     flatten(code, sink);
     cut();
-    this.#parts = parts;
-    const holes = parts.flatMap((part) => (part.kind === 'hole' ? [part] : []));
-    this.#registers = holes.map((part) => part.hole).filter((one) => one.kind === 'get' || one.kind === 'set');
-    this.flowDepth = holes.find((part) => part.hole.kind === 'flow')?.depth;
+    this.#program = Int32Array.from(program);
+    this.flowDepth = flowDepth;
+    this.bytes = bytes;
   }
 
-  /** Tells which registers the instruction reads and writes. */
-  registers(operands: Operands, reads: Set<number>, writes: Set<number>): void {
+  /** Marks the registers that the instruction reads or writes, and those it writes. */
+  registers(operands: Operands, uses: Uint8Array, writes: Uint8Array): void {
     for (const one of this.#registers) {
       const register = one.register(operands);
       if (register < 0) continue;
-      (one.kind === 'set' && !one.keeps ? writes : reads).add(register);
+      uses[register] = 1;
+      if (one.kind === 'set' && !one.keeps) writes[register] = 1;
     }
   }
 
-  fill(filler: Filler, { operands, offset, bytes, behind }: Place): void {
+  fill(filler: Filler, operands: Operands, { offset, bytes, behind }: Place): void {
     const { out } = filler;
-    for (const part of this.#parts) {
-      if (part.kind === 'bytes') out.append(part.bytes);
-      else if (part.kind === 'call') {
-        out.byte(part.tail ? 0x12 : 0x10);
-        out.unsigned(filler.imported(part.callee));
-      } else if (part.kind === 'leave') {
-        out.byte(part.opcode);
-        out.unsigned(part.depth + filler.distance(part.target));
-      } else {
-        const one = part.hole;
-        if (one.kind === 'get' || one.kind === 'set') {
-          const register = one.register(operands);
-          if (register >= 0) {
-            out.byte(one.kind === 'get' ? 0x20 : 0x21);
-            out.unsigned(filler.local(register));
-          } else if (one.kind === 'get') out.two(0x42, 0);
-          else out.byte(0x1a);
-        } else if (one.kind === 'flow') filler.flow(part.depth);
-        else if (one.kind === 'offset') {
-          out.byte(0x42);
-          out.signed(one.of === 'next' ? offset + bytes : offset);
-        } else if (one.kind === 'behind') {
-          out.byte(0x41);
-          out.signed(one.self ? behind + 1 : behind);
-        } else {
-          out.byte(one.kind === 'i32' ? 0x41 : 0x42);
-          out.signed(one.value(operands));
+    const program = this.#program;
+    out.reserve(this.bytes);
+    for (let i = 0; i < program.length;) {
+      const argument = program[i + 1]!;
+      switch (program[i]) {
+        case operation.bytes: {
+          const end = i + 2 + argument;
+          for (i += 2; i < end; i++) out.data[out.length++] = program[i]!;
+          continue;
         }
+        case operation.get: {
+          const register = this.#registers[argument]!.register(operands);
+          if (register >= 0) out.two(0x20, filler.local(register));
+          else out.two(0x42, 0);
+          break;
+        }
+        case operation.set: {
+          const register = this.#registers[argument]!.register(operands);
+          if (register >= 0) out.two(0x21, filler.local(register));
+          else out.byte(0x1a);
+          break;
+        }
+        case operation.i32:
+        case operation.i64:
+          out.byte(program[i] === operation.i32 ? 0x41 : 0x42);
+          out.signed(this.#values[argument]!(operands));
+          break;
+        case operation.offset:
+          out.byte(0x42);
+          out.signed(argument === 1 ? offset + bytes : offset);
+          break;
+        case operation.behind:
+          out.byte(0x41);
+          out.signed(behind + argument);
+          break;
+        case operation.call:
+          out.byte(program[i + 2]!);
+          out.unsigned(filler.imported(this.#callees[argument]!));
+          i += 3;
+          continue;
+        case operation.leave:
+          out.byte(program[i + 2]!);
+          out.unsigned(program[i + 3]! + filler.distance(this.#targets[argument]!));
+          i += 4;
+          continue;
+        default:
+          filler.flow(argument);
+          // What it appended may have taken the room.
+          out.reserve(this.bytes);
       }
+      i += 2;
     }
   }
 }

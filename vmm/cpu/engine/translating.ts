@@ -11,7 +11,7 @@ import type { EngineState } from './state.ts';
 import { hole, Template } from './template.ts';
 import { fastLoad, fastStore, isMisaligned, type Tier } from './tier.ts';
 import type { I32, I64, Statement } from './wasm.ts';
-import { after, br, call, i32, i64, label, Local, Locals, type ValueType, when } from './wasm.ts';
+import { after, br, brIf, call, i32, i64, label, Local, Locals, type ValueType, when } from './wasm.ts';
 
 const scratch = { i64: 8, i32: 6 } as const;
 /** Locals of every region: the parameter, then 64-bit ones, then 32-bit ones, then registers. */
@@ -45,6 +45,9 @@ export const regionLocals = {
 export const chains = 2;
 /** Leaves the region: registers go back to memory. */
 export const exit = label('exit');
+/** The same when the instruction at `state.pc` faulted, and when the slice ended behind it, by its length. */
+export const faulted = label('faulted');
+export const ended = { 2: label('ended 2'), 4: label('ended 4') } as const;
 
 const k = i32.const;
 const { page, exitPc, left, bank, outcome } = regionLocals;
@@ -95,15 +98,14 @@ class Translating implements Tier {
     return hole.flow();
   }
   outside(statement: Statement): Statement {
+    return [this.#state.left.set(this.#leftBehind), this.#state.pc.set(this.pc), this.#outside(statement)];
+  }
+  get #leftBehind(): I32 {
+    return i32.add(left.get, hole.behind(false));
+  }
+  #outside(statement: Statement): Statement {
     this.isOutside = true;
-    const state = this.#state;
-    return [
-      state.left.set(i32.add(left.get, hole.behind(false))),
-      state.pc.set(this.pc),
-      statement,
-      // A trap does not retire.
-      when(state.fault.get, [exitPc.set(this.pc), left.set(i32.add(state.left.get, k(1))), br(exit)]),
-    ];
+    return [statement, brIf(faulted, this.#state.fault.get)];
   }
   raise(): Statement {
     // Nothing has been done yet: the interpreter finds the same reason.
@@ -120,7 +122,11 @@ class Translating implements Tier {
     }
     const value = this.locals.local('i64');
     return after(
-      [this.outside(value.set(call(this.#accesses.loadSlow, this.#virtual.get, k(width[kind]))))],
+      [
+        this.#outside(
+          value.set(call(this.#accesses.regionLoad, this.#virtual.get, k(width[kind]), this.#leftBehind, this.pc)),
+        ),
+      ],
       value.get,
     );
   }
@@ -129,7 +135,8 @@ class Translating implements Tier {
       this.#noted('write', address, 1 << width[kind]);
       return fastStore(kind, this.#host.get, value);
     }
-    return this.outside(call(this.#accesses.storeSlow, this.#virtual.get, value, k(width[kind])));
+    const { regionStore } = this.#accesses;
+    return this.#outside(call(regionStore, this.#virtual.get, value, k(width[kind]), this.#leftBehind, this.pc));
   }
   ramAddress(kind: 'read' | 'write', bytes: 4 | 8, address: I64, misaligned: (address: I64) => Statement): I32 {
     if (!this.#slow) {
@@ -139,7 +146,11 @@ class Translating implements Tier {
     return after(
       [
         when(isMisaligned(this.#virtual.get, bytes), misaligned(this.#virtual.get)),
-        this.outside(this.#host.set(call(this.#accesses.ramAddress, this.#virtual.get, k(access[kind])))),
+        this.#outside(
+          this.#host.set(
+            call(this.#accesses.regionAddress, this.#virtual.get, k(access[kind]), this.#leftBehind, this.pc),
+          ),
+        ),
       ],
       this.#host.get,
     );
@@ -147,7 +158,12 @@ class Translating implements Tier {
 }
 
 /** The template of an instruction whose meaning `build` says; it is asked twice where there is an access to memory. */
-export const translate = (state: EngineState, accesses: Accesses, build: (tier: Tier) => Statement): Template => {
+export const translate = (
+  state: EngineState,
+  accesses: Accesses,
+  bytes: 2 | 4,
+  build: (tier: Tier) => Statement,
+): Template => {
   const locals = (): Locals => {
     // Lent from the last backwards: parameters and named locals come before the scratch of their type.
     const all = new Locals(types);
@@ -162,8 +178,7 @@ export const translate = (state: EngineState, accesses: Accesses, build: (tier: 
       const tier = new Translating(outer, state, accesses, isSlow, virtual, host);
       const code = outer.scope(() => build(tier));
       // What ended the slice did so behind this instruction.
-      const ended = [exitPc.set(nextPc), left.set(k(0)), br(exit)];
-      return { tier, code: tier.isOutside ? [code, when(i32.eqz(state.left.get), ended)] : code };
+      return { tier, code: tier.isOutside ? [code, brIf(ended[bytes], i32.eqz(state.left.get))] : code };
     };
     return { fast: one(false), slow: one(true) };
   });

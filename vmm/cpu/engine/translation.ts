@@ -4,16 +4,22 @@ import type { FunctionReference } from './wasm.ts';
 
 export interface Translation {
   readonly template: Template;
-  readonly bytes: number;
-  /** Where control goes: behind it, to `distance` as well, to `distance` only, or to an address that it computes. */
+  readonly bytes: 2 | 4;
+  /** Where control goes: behind it, to a distance as well, to a distance only, or to an address that it computes. */
   readonly flow: 'next' | 'branch' | 'jump' | 'indirect';
-  readonly distance?: number;
-  readonly link?: 'call' | 'return' | undefined;
+  /** Of 'indirect': to where the last call came from, as a rule. */
+  readonly returns: boolean;
 }
 
 export interface InstructionSet {
   /** Undefined: the interpreter must do it. */
   translation(handler: number, operands: Operands): Translation | undefined;
+  /** How far a 'branch' or 'jump' leads, in bytes. */
+  distance(operands: Operands): number;
+  /** Whether a 'jump' keeps the address behind it to come back to. */
+  calls(operands: Operands): boolean;
+  /** Registers are numbered from 0. */
+  readonly registers: number;
   /** From the start of the hart's block, in bytes. */
   registerAddress(register: number): number;
   readonly chain: FunctionReference;

@@ -91,6 +91,7 @@ export class Translator {
     this.#set = options.set;
     this.#emission = new Emission(options.set, options.state);
     this.#decode = options.decode;
+    (globalThis as any).__translator = this;
   }
 
   addHart(hart: TranslatedHart): void {
@@ -227,7 +228,9 @@ export class Translator {
     const section = new CodeBuffer();
     const write = (id: number, build: (to: CodeBuffer) => void): void => {
       section.clear();
+      section.reserve(128 * imports.length + 8 * count);
       build(section);
+      out.reserve(1);
       out.byte(id);
       out.sized(section);
     };
@@ -238,7 +241,7 @@ export class Translator {
     };
     const typed = imports.map(typeOf);
     const pages = this.#memory.buffer.byteLength / 65536;
-    out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    out.append(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
     write(1, (to) => {
       to.unsigned(types.length);
       for (const { params, result } of types) {
@@ -265,7 +268,7 @@ export class Translator {
       to.unsigned(pages);
       to.unsigned(pages);
       named('table', 1);
-      to.append([0x70, 0, 0]);
+      to.append(Uint8Array.of(0x70, 0, 0));
       for (const name of ['hart', 'first']) {
         named(name, 3);
         to.two(typeByte.i32, 0);
@@ -277,10 +280,11 @@ export class Translator {
     });
     // Into the table from `first` on.
     write(9, (to) => {
-      to.append([1, 0, 0x23, 1, 0x0b]);
+      to.append(Uint8Array.of(1, 0, 0x23, 1, 0x0b));
       to.unsigned(count);
       for (let i = 0; i < count; i++) to.unsigned(imports.length + i);
     });
+    out.reserve(1);
     out.byte(10);
     section.clear();
     section.unsigned(count);

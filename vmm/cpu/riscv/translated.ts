@@ -1,7 +1,7 @@
 /** Operands as the translator has them: constants, and registers in locals of a region. */
 import { invariant } from '#vmm/base/invariant';
 import { firstHandler } from '../engine/interpreter.ts';
-import { hole, type Operands, type Template } from '../engine/template.ts';
+import { hole, type Operands } from '../engine/template.ts';
 import { nextPc, translate } from '../engine/translating.ts';
 import type { InstructionSet, Translation } from '../engine/translation.ts';
 import type { Tier } from '../engine/tier.ts';
@@ -96,18 +96,27 @@ const isLink = (offset: number): boolean => offset === 8 || offset === 40;
 /** How the translator sees RISC-V; `state` has addresses from the start of a hart's block (`regionLocals.hart`). */
 export const translated = (runtime: Runtime): InstructionSet => {
   const { state, accesses } = runtime;
-  const templates = new Map<number, Template>();
-  const template = (handler: number, operands: Operands): Template => {
-    const { row } = handled[handler - firstHandler - 1]!;
+  const translations = new Map<number, Translation>();
+  const template = (handler: number, operands: Operands): Translation => {
+    const { row, bytes } = handled[handler - firstHandler - 1]!;
     const isDynamic = row.format === 'float' && (operands.imm & 7) === dynamicRounding;
     const key = 2 * handler + (isDynamic ? 1 : 0);
-    const known = templates.get(key);
+    const known = translations.get(key);
     if (known) return known;
-    const made = translate(state, accesses, (tier) =>
+    const code = translate(state, accesses, bytes, (tier) =>
       row.run(new Meaning(tier, new KnownFields(tier, state, row, isDynamic), runtime, row)),
     );
-    templates.set(key, made);
+    const { flowDepth } = code;
+    const flow = flowDepth === undefined ? 'next' : row.format !== 'relative' ? 'indirect' : flowDepth > 0 ? 'branch' : 'jump'; // prettier-ignore
+    const made = { template: code, bytes, flow, returns: false } as const;
+    translations.set(key, made);
     return made;
+  };
+  const returns = new Map<Translation, Translation>();
+  const returning = (one: Translation): Translation => {
+    const known = returns.get(one) ?? { ...one, returns: true };
+    returns.set(one, known);
+    return known;
   };
   return {
     registerAddress: (register) =>
@@ -117,25 +126,16 @@ export const translated = (runtime: Runtime): InstructionSet => {
           ? state.f + 8 * (register - firstF)
           : state.mstatus.address,
     chain: accesses.chain,
+    registers: mstatusRegister + 1,
     translation: (handler, operands): Translation | undefined => {
       const one = handled[handler - firstHandler - 1];
       if (!one || interpretedOnly.has(one.row.name)) return undefined;
-      const { row, bytes } = one;
       const made = template(handler, operands);
-      if (made.flowDepth === undefined) return { template: made, bytes, flow: 'next' };
-      if (row.format !== 'relative') {
-        const returns = row.name === 'jalr' && operands.a === 256 && isLink(operands.b) && operands.imm === 0;
-        return { template: made, bytes, flow: 'indirect', link: returns ? 'return' : undefined };
-      }
-      const distance = operands.imm / 8;
-      const calls = made.flowDepth === 0 && isLink(operands.a);
-      return {
-        template: made,
-        bytes,
-        flow: made.flowDepth === 0 ? 'jump' : 'branch',
-        distance,
-        link: calls ? 'call' : undefined,
-      };
+      if (made.flow !== 'indirect') return made;
+      const returns = operands.a === 256 && isLink(operands.b) && operands.imm === 0;
+      return returns ? returning(made) : made;
     },
+    distance: ({ imm }) => imm / 8,
+    calls: ({ a }) => isLink(a),
   };
 };
