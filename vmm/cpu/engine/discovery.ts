@@ -47,6 +47,10 @@ interface Context {
   readonly id: number;
 }
 
+/** A place in the region, reached through certain calls. */
+type Way = [number, Context];
+type Lead = (offset: number, context: Context) => Way | undefined;
+
 export interface Code {
   /** Address of the slots of a page at a distance from the entry's page, in pages; undefined = not at hand. */
   page(distance: number): number | undefined;
@@ -67,7 +71,7 @@ class Discovery {
   /** Of leaders and of instructions seen, by `#key`. */
   readonly #leaders = new Set<number>();
   readonly #seen = new Set<number>();
-  readonly #ends = new Map<number, { taken: [number, Context] | undefined; next: [number, Context] | undefined }>();
+  readonly #ends = new Map<number, { taken: Way | undefined; next: Way | undefined }>();
   readonly #blocks = new Map<number, Block>();
   #instructions = 0;
 
@@ -149,20 +153,30 @@ class Discovery {
     return short;
   }
 
-  #callee(from: Instruction, context: Context): Context | undefined {
+  #callee(from: Instruction, target: number, context: Context): Context | undefined {
     const returnTo = from.offset + from.translation.bytes;
-    const target = from.offset + this.#set.distance(from.operands);
     if (context.depth >= limits.depth || !this.#isShort(target)) return undefined;
     const made = { depth: context.depth + 1, returnTo, outer: context, id: this.#contexts.length };
     this.#contexts.push(made);
     return made;
   }
 
+  /** Where an indirect jump leads as a rule. */
+  #foreseen(one: Instruction, before: Instruction | undefined, context: Context, lead: Lead): Way | undefined {
+    const { outer, returnTo } = context;
+    if (one.translation.returns) return outer && lead(returnTo, outer);
+    const from = before && this.#set.target(before.operands, before.translation, one.operands);
+    if (from === undefined) return undefined;
+    const target = before!.offset + from;
+    const inner = this.#set.calls(one.operands) ? this.#callee(one, target, context) : context;
+    return inner && lead(target, inner);
+  }
+
   /** Instructions in the order of discovery, and how blocks end. */
   #explore(entry: number): void {
-    const work: [number, Context][] = [[entry, this.#contexts[0]!]];
+    const work: Way[] = [[entry, this.#contexts[0]!]];
     this.#leaders.add(this.#key(entry, this.#contexts[0]!));
-    const lead = (offset: number, context: Context): [number, Context] | undefined => {
+    const lead: Lead = (offset, context) => {
       const key = this.#key(offset, context);
       if (!this.#leaders.has(key)) {
         if (!this.#seen.has(key) && (this.#instructions >= limits.region || !this.#at(offset))) return undefined;
@@ -173,6 +187,7 @@ class Discovery {
     };
     while (work.length > 0) {
       const [start, context] = work.shift()!;
+      let before: Instruction | undefined;
       for (let offset = start; ;) {
         const key = this.#key(offset, context);
         if (this.#seen.has(key)) break;
@@ -187,6 +202,7 @@ class Discovery {
           if (isPageStart(behind)) lead(behind, context);
           if (isPageStart(behind) || this.#instructions >= 2 * limits.region) break;
           offset = behind;
+          before = one;
           continue;
         }
         const target = offset + this.#set.distance(one.operands);
@@ -194,12 +210,10 @@ class Discovery {
           const next = lead(behind, context);
           this.#ends.set(key, { next, taken: this.#isWarm(target) ? lead(target, context) : undefined });
         } else if (flow === 'jump') {
-          const inner = this.#set.calls(one.operands) ? this.#callee(one, context) : context;
+          const inner = this.#set.calls(one.operands) ? this.#callee(one, target, context) : context;
           this.#ends.set(key, { next: undefined, taken: inner && lead(target, inner) });
         } else {
-          const { outer, returnTo } = context;
-          const taken = returns && outer ? lead(returnTo, outer) : undefined;
-          this.#ends.set(key, { next: undefined, taken });
+          this.#ends.set(key, { next: undefined, taken: this.#foreseen(one, before, context, lead) });
         }
         break;
       }
@@ -212,7 +226,7 @@ class Discovery {
     if (known) return known;
     const block: Block = { offset, instructions: [], flow: 'next', taken: undefined, next: undefined };
     this.#blocks.set(key, block);
-    const edge = (to: [number, Context] | undefined, otherwise: number): Edge =>
+    const edge = (to: Way | undefined, otherwise: number): Edge =>
       to ? { offset: to[0], block: this.#block(...to) } : { offset: otherwise, block: undefined };
     for (let at = offset; ;) {
       const here = this.#key(at, context);

@@ -16,8 +16,10 @@ export interface InstructionSet {
   translation(handler: number, operands: Operands): Translation | undefined;
   /** How far a 'branch' or 'jump' leads, in bytes. */
   distance(operands: Operands): number;
-  /** Whether a 'jump' keeps the address behind it to come back to. */
+  /** Whether a 'jump' or an 'indirect' keeps the address behind it to come back to. */
   calls(operands: Operands): boolean;
+  /** Where an 'indirect' leads with the instruction before it, from the latter's address; undefined = who knows. */
+  target(before: Operands, beforeIs: Translation, operands: Operands): number | undefined;
   /** Registers are numbered from 0. */
   readonly registers: number;
   /** From the start of the hart's block, in bytes. */

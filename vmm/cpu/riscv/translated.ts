@@ -112,6 +112,8 @@ export const translated = (runtime: Runtime): InstructionSet => {
     translations.set(key, made);
     return made;
   };
+  const auipcHandler = firstHandler + 1 + handled.findIndex(({ row }) => row.name === 'auipc');
+  const auipc = (): Translation | undefined => translations.get(2 * auipcHandler);
   const returns = new Map<Translation, Translation>();
   const returning = (one: Translation): Translation => {
     const known = returns.get(one) ?? { ...one, returns: true };
@@ -137,5 +139,8 @@ export const translated = (runtime: Runtime): InstructionSet => {
     },
     distance: ({ imm }) => imm / 8,
     calls: ({ a }) => isLink(a),
+    // A pair of auipc and jalr reaches what jal does not.
+    target: (before, beforeIs, { b, imm }) =>
+      beforeIs === auipc() && before.a === b && b !== 0 ? (before.imm + imm) & ~1 : undefined,
   };
 };
