@@ -195,7 +195,7 @@ class Discovery {
         if (!one) break;
         this.#seen.add(key);
         this.#instructions++;
-        const { flow, returns, bytes } = one.translation;
+        const { flow, bytes } = one.translation;
         const behind = offset + bytes;
         if (flow === 'next') {
           // The next page may be another one next time: a block of its own begins there.

@@ -132,7 +132,7 @@ export class Template {
     out.reserve(this.bytes);
     for (let i = 0; i < program.length;) {
       const argument = program[i + 1]!;
-      switch (program[i]) {
+      switch (program[i]!) {
         case operation.bytes: {
           const end = i + 2 + argument;
           for (i += 2; i < end; i++) out.data[out.length++] = program[i]!;

@@ -91,7 +91,6 @@ export class Translator {
     this.#set = options.set;
     this.#emission = new Emission(options.set, options.state);
     this.#decode = options.decode;
-    (globalThis as any).__translator = this;
   }
 
   addHart(hart: TranslatedHart): void {
@@ -164,7 +163,8 @@ export class Translator {
     for (const hart of this.#harts) {
       const env: Record<string, unknown> = { memory: this.#memory.wasm, table: hart.table, hart: hart.base, first };
       for (const { name } of imports) env[name] = hart.functions[name];
-      new WebAssembly.Instance(module, { env });
+      // Instantiation alone fills the table.
+      void new WebAssembly.Instance(module, { env });
     }
     this.stats.modules++;
     this.stats.bytes += bytes.length;
