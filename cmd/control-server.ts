@@ -119,6 +119,8 @@ export class ControlServer {
   attach(machine: Machine): void {
     const isReboot = this.#machine !== undefined;
     this.#machine = machine;
+    machine.hotPlug.onDeleted = (device) =>
+      this.event('DEVICE_DELETED', { device, path: `/machine/peripheral/${device}` });
     if (isReboot) this.event('RESET');
   }
 

@@ -15,7 +15,7 @@ const address = (text: string): SocketAddress => (/^[./]/.test(text) ? { path: t
 
 /** Opens the sockets of a machine's network cards; `close` ends them all. */
 export class Networks {
-  readonly #open: { close(): void }[] = [];
+  readonly #open = new Set<PacketBackend & { close(): void }>();
   readonly #report: (message: string) => void;
 
   constructor(report: (message: string) => void) {
@@ -28,15 +28,21 @@ export class Networks {
       backend === 'dgram'
         ? datagram({ local: internet(local!), remote: internet(remote!), report })
         : stream({ address: address((remote ?? local)!), listen: remote === undefined, report });
-    this.#open.push(opened);
+    this.#open.add(opened);
     return opened;
   };
 
   get isOpen(): boolean {
-    return this.#open.length > 0;
+    return this.#open.size > 0;
   }
 
+  /** Ends one of them. */
+  readonly closeOne = (wire: PacketBackend): void => {
+    for (const one of this.#open) if (one === wire && this.#open.delete(one)) one.close();
+  };
+
   close(): void {
-    for (const one of this.#open.splice(0)) one.close();
+    for (const one of this.#open) one.close();
+    this.#open.clear();
   }
 }

@@ -7,11 +7,14 @@ import { OutputFile } from './files.ts';
 /** What people call the requesters of a machine, by the guest's ids and the host's. */
 export function namesOf(machine: Machine): NameOf {
   const names = new Map<number, string>();
-  for (const { placed, hostRid } of machine.host.devices) {
+  for (const { placed, hostRid, guestRid } of machine.host.devices) {
     names.set(hostRid, placed.id);
-    names.set(placed.slot << 3, placed.id);
+    if (guestRid !== undefined) names.set(guestRid, placed.id);
   }
-  return (rid) => names.get(rid) ?? bdf(rid);
+  // One that was plugged in meanwhile.
+  const late = (id: number): string | undefined =>
+    machine.host.devices.find(({ hostRid, guestRid }) => hostRid === id || guestRid === id)?.placed.id;
+  return (id) => names.get(id) ?? late(id) ?? bdf(id);
 }
 
 /** `--trace-perfetto FILE`. */

@@ -12,6 +12,7 @@ import { JsonLines } from '#vmm/record/jsonl';
 import { LastEvents, textLine } from '#vmm/record/text';
 import { ConsoleText } from './console.ts';
 import type { ControlServer } from './control-server.ts';
+import { checkDisks } from './disks.ts';
 import type { Ending } from './exit.ts';
 import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
@@ -152,12 +153,18 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let captureFile: OutputFile | undefined;
   const { capture } = config;
   const openCapture = (path: string): OutputFile => (captureFile ??= new OutputFile(path, 'a capture file'));
+  let hotPlug: Machine['hotPlug'] | undefined;
   const networks = new Networks((message) => stderr.line(message));
   const host: MachineHost = {
     image,
     ...(initrd ? { initrd } : {}),
-    openDisk,
+    openDisk: (disk) => {
+      // Those of the configuration were judged together, before there was a machine.
+      if (hotPlug) checkDisks([...hotPlug.present.disks, disk]);
+      return openDisk(disk);
+    },
     openNetwork: networks.open,
+    closeNetwork: networks.closeOne,
     ...(capture === undefined ? {} : { capture: (bytes) => openCapture(capture).write(bytes) }),
     listeners: listeners.length > 0 ? [heard] : [],
     console: (bytes) => {
@@ -170,6 +177,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   const panic = isLinux ? new KernelPanic() : undefined;
   const start = performance.now();
   let machine = createMachine(config, host);
+  hotPlug = machine.hotPlug;
   if (file !== undefined) openTrace(file);
   perfetto?.started(machine);
   const interrupt = onInterrupt();
@@ -220,7 +228,9 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       if (!isReboot) continue;
       machine.close();
       networks.close();
+      hotPlug = undefined;
       machine = createMachine(config, host);
+      hotPlug = machine.hotPlug;
       gdb?.attach(machine);
       control?.attach(machine);
       watch.started?.(machine);

@@ -42,15 +42,22 @@ export function readScenario(path: string, seed?: number): Scenario {
   }
   const { scenario } = parsed;
   const beside = (name: string): string => (isAbsolute(name) ? name : join(dirname(path), name));
+  const placed = <T extends { readonly path: string }>(disk: T): T =>
+    disk.path.startsWith('memory:') ? disk : { ...disk, path: beside(disk.path) };
   const { kernel, initrd, disks } = scenario.config;
   const config = {
     ...scenario.config,
     ...(kernel === undefined ? {} : { kernel: beside(kernel) }),
     ...(initrd === undefined ? {} : { initrd: beside(initrd) }),
     ...(seed === undefined ? {} : { seed }),
-    disks: disks.map((disk) => (disk.path.startsWith('memory:') ? disk : { ...disk, path: beside(disk.path) })),
+    disks: disks.map(placed),
   };
-  return { ...scenario, config };
+  const steps = scenario.steps.map((one) => {
+    const added = one.step['device-add'];
+    if (!added?.nvme) return one;
+    return { ...one, step: { ...one.step, 'device-add': { ...added, nvme: placed(added.nvme) } } };
+  });
+  return { ...scenario, config, steps };
 }
 
 /** `memory:16M` is empty, `memory:demo` the disk that the guests dma and nvme expect; files are never changed. */

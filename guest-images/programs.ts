@@ -93,6 +93,12 @@ export const programs = [
       'Forged PASIDs and translated addresses, tables and contexts that lie, tables edited during a walk and unmapped messages all end in their named faults.',
   },
   {
+    name: 'hotplug',
+    title: 'Cards that come and go',
+    proves:
+      'Each card that is plugged in is found by its interrupt, given power and used through the IOMMU, let go when it is asked for, and missed without harm when it is torn out.',
+  },
+  {
     name: 'bench-int',
     title: 'Benchmark: integer instructions',
     proves: 'How fast the hart runs an integer mix; the checksum shows that it runs it right.',

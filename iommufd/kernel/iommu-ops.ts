@@ -284,6 +284,8 @@ export interface IommuDriver {
   start(core: IommuCore): void;
   /** The device is behind this IOMMU. After it the device is blocked until the first attach. ENODEV: not one of ours. */
   probeDevice(device: HostDevice): IommuDevice | Errno;
+  /** `release_device`: the device was taken out; nothing is attached to it. */
+  releaseDevice?(device: IommuDevice): void;
   capabilities(device: IommuDevice): DeviceCapabilities;
   /**
    * `hw_info` for IOMMU_GET_HW_INFO. `type` is IOMMU_HW_INFO_TYPE_DEFAULT (0: the driver's own), or what user space

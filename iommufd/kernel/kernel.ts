@@ -92,6 +92,24 @@ export class Kernel implements IommufdHost {
     return 0;
   }
 
+  /**
+   * The device is taken out of the host. EBUSY while a process has it bound, ENOENT where there is none of that name.
+   * Deviation: Linux asks the process for the device and waits; here the VMM is the one who knows when it may go.
+   */
+  unregisterDevice(vfioName: string): number {
+    const path = `/dev/vfio/devices/${vfioName}`;
+    const vfio = this.#vfio.get(path);
+    if (!vfio) return errno.ENOENT;
+    if (vfio.open) return errno.EBUSY;
+    this.#vfio.delete(path);
+    const { physical } = vfio;
+    const { devices } = physical.group;
+    devices.splice(devices.indexOf(physical), 1);
+    physical.driver.releaseDevice?.(physical.iommu);
+    this.unprobe(physical);
+    return 0;
+  }
+
   /** Starts the driver if it is new, and lets it probe the device. */
   probe(host: HostDevice, driver: IommuDriver, group?: string): PhysicalDevice | number {
     if (!this.#drivers.has(driver)) {

@@ -34,7 +34,7 @@ describe('--control and iommulab ctl', () => {
     expect((await ctl('query-pci')).stdout).toContain('host-bridge');
     const refused = await ctl('device_add', 'driver=nvme');
     expect(refused).toMatchObject({ code: 1, stdout: '' });
-    expect(refused.stderr).toContain('no hot-plug slots');
+    expect(refused.stderr).toContain('path: expected the path of a disk image, found nothing');
     // A client that sends rubbish, and one that goes away, disturb nobody.
     await new Promise<void>((resolve) => {
       const socket = createConnection(path, () => socket.end(`${'{'.repeat(100_000)}\n${'x'.repeat(3 << 20)}`));
@@ -44,6 +44,42 @@ describe('--control and iommulab ctl', () => {
     expect((await ctl('quit')).code).toBe(0);
     expect((await run).code).toBe(130);
     expect(existsSync(path)).toBe(false);
+  });
+
+  it('plugs devices in and takes them out, and tells when they are gone', async () => {
+    const path = join(folder, 'hot.sock');
+    const disk = join(folder, 'hot.img');
+    writeFileSync(disk, new Uint8Array(1 << 20));
+    const run = iommulab(['run', 'hotplug', '--hotplug-ports', '2', '--append', 'departures=2', '--control', path]);
+    const ctl = (...args: string[]) => iommulab(['ctl', path, ...args]);
+    let status = await ctl('query-status');
+    for (let i = 0; i < 100 && status.code !== 0; i++) status = await ctl('query-status');
+    const told: string[] = [];
+    const listener = createConnection(path).setEncoding('utf8');
+    listener.on('data', (text: string) => told.push(...text.split('\n').filter((line) => line !== '')));
+    listener.on('error', () => {});
+    const inUse = async (id: string): Promise<boolean> => (await ctl('query-stats')).stdout.includes(`"id": "${id}"`);
+    expect(await ctl('device_add', 'driver=nvme', 'id=d', `path=${disk}`)).toMatchObject({ code: 0 });
+    expect(await inUse('d')).toBe(true);
+    const twice = await ctl('device_add', 'driver=nvme', 'id=e', `path=${disk}`);
+    expect(twice).toMatchObject({ code: 1 });
+    expect(twice.stderr).toContain('an image that no other disk writes');
+    expect((await ctl('device_add', 'driver=nvme', `path=${join(folder, 'none')}`)).stderr).toContain('does not exist');
+    expect((await ctl('device_add', 'driver=exerciser', 'id=x', 'bus=port1')).stdout).toContain('"id": "x"');
+    expect((await ctl('query-ports')).stdout).toMatch(/port0 +d +there\nport1 +x +there/);
+    // Until the guest has brought a card up it goes at once; then it is asked for.
+    expect((await ctl('device_del', 'id=d')).code).toBe(0);
+    expect((await ctl('device_del', 'id=x', 'surprise=true')).code).toBe(0);
+    await ctl('device_add', 'driver=exerciser', 'id=y');
+    await ctl('device_del', 'id=y');
+    const { code, stdout } = await run;
+    expect({ code, passed: stdout.trimEnd().endsWith('passed') }).toEqual({ code: 0, passed: true });
+    const events = told.map(
+      (line) => JSON.parse(line) as { event?: string; data?: { device?: string; path?: string } },
+    );
+    const deleted = events.filter(({ event }) => event === 'DEVICE_DELETED').map(({ data }) => data!);
+    expect(deleted.map(({ device }) => device)).toEqual(expect.arrayContaining(['d', 'x']));
+    expect(deleted[0]!.path).toBe(`/machine/peripheral/${deleted[0]!.device}`);
   });
 
   it('says what is wrong with a path', async () => {

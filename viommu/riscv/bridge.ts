@@ -74,11 +74,32 @@ export class Bridge {
     this.#memory = memory;
     this.#extended = extended;
     this.#trace = trace;
-    for (const device of devices)
-      this.#devices.set(device.deviceId, {
-        device,
-        attachment: { kind: 'blocked', cause: causes.allInboundDisallowed },
-      });
+    for (const device of devices) this.#blocked(device);
+  }
+
+  #blocked(device: AssignedDevice): Assigned {
+    const assigned: Assigned = { device, attachment: { kind: 'blocked', cause: causes.allInboundDisallowed } };
+    this.#devices.set(device.deviceId, assigned);
+    return assigned;
+  }
+
+  /** A device that came while the guest runs: what its directory says of it holds at once. */
+  addDevice(device: AssignedDevice): void {
+    this.pageRequests.add(device);
+    this.#reload(this.#blocked(device));
+  }
+
+  /** The device goes: its DMA is refused, what it asked is answered by the kernel, and its page table destroyed. */
+  removeDevice(deviceId: number): void {
+    const assigned = this.#devices.get(deviceId);
+    if (!assigned) return;
+    this.flushInvalidations();
+    const { device, attachment } = assigned;
+    this.#devices.delete(deviceId);
+    if (attachment.kind !== 'blocked') this.#host.detach(device);
+    this.pageRequests.remove(device);
+    if (attachment.kind === 'nested') this.#host.destroy(attachment.hwptId);
+    this.onContext?.(deviceId, undefined);
   }
 
   /** ddtp was written: every context is found anew, since none of the old directory may serve a DMA any longer. */

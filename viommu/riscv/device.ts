@@ -126,6 +126,18 @@ export class RiscvViommu implements MmioDevice {
     );
   }
 
+  /** A device that came while the guest runs; from now on the guest may use it by its device_id. */
+  addDevice(device: AssignedDevice): void {
+    this.bridge.addDevice(device);
+  }
+
+  /** The device goes, or is called something else from now on. Everything about it that was under way ends. */
+  removeDevice(deviceId: number): void {
+    // Its faults are told under its name, not under that of whoever has it next.
+    this.readEvents();
+    this.bridge.removeDevice(deviceId);
+  }
+
   read(offset: number, bytes: AccessBytes): number | bigint {
     return this.frontEnd.read(offset, bytes);
   }

@@ -60,6 +60,17 @@ export class PageRequests {
     for (const device of options.devices) this.#byDevId.set(device.devId, device);
   }
 
+  /** A device that came while the guest runs. */
+  add(device: AssignedDevice): void {
+    this.#byDevId.set(device.devId, device);
+  }
+
+  /** The device is gone, and with it what it asked. */
+  remove(device: AssignedDevice): void {
+    this.forget(device.deviceId);
+    this.#byDevId.delete(device.devId);
+  }
+
   /** Takes what the host's fault queue holds. Requests of a group come together, the last one last. */
   read(): void {
     this.#options.host.readFaults((faults) => {

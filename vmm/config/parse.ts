@@ -125,7 +125,10 @@ export function crossCheck(config: Partial<SchemaOutput>, report: Report): void 
       );
   } else if (viommu?.address !== undefined)
     report(['viommu', 'address'], 'bus=pci with an address', `bus=${viommu.bus ?? 'platform'}`);
+  const ports = Number(config['hotplug-ports'] ?? 0);
   if (count > maxDevices) report(['disks'], `at most ${maxDevices} devices`, `${count} of them`);
+  else if (count + ports > maxDevices)
+    report(['hotplug-ports'], `at most ${maxDevices - count} ports beside ${count} devices`, `${ports}`);
 }
 
 /** What a schema says of raw values: every problem at once, and what it yields where there is none. */

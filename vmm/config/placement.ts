@@ -18,6 +18,17 @@ const macText = (index: number): string =>
     macPrefix,
   );
 
+/** The hot-plug ports of a machine: names and PCI device numbers that no device has, in order. */
+export function placePorts(config: MachineConfig): readonly { readonly id: string; readonly address: number }[] {
+  const devices = [...config.disks, ...config.nics, ...config.exercisers];
+  const ids = new Set(devices.map(({ id }) => id));
+  const slots = new Set([...devices.map(({ address }) => address), config.viommu.address]);
+  return Array.from({ length: config['hotplug-ports'] }, () => ({
+    id: claim(ids, (index) => `port${index}`),
+    address: claim(slots, (index) => index + 1)!,
+  }));
+}
+
 /** Gives the devices that lack them a name, a PCI device number and a MAC address: disks first, then NICs, in the order given. */
 export function placeDevices(config: SchemaOutput): MachineConfig {
   const devices = [...config.disks, ...config.nics, ...config.exercisers];

@@ -9,6 +9,7 @@ import { choice, duration, flag, integer, mac, size, slot, text } from './values
 const doc = <const T extends v.GenericSchema>(words: string, schema: T) => v.pipe(schema, v.description(words));
 
 const MiB = 2 ** 20;
+const maxHotPlugPorts = 16;
 const identifier = () =>
   text({
     max: 32,
@@ -94,6 +95,9 @@ const exerciser = v.object({
   address: v.optional(doc('PCI device number on bus 0 (default: the next free one)', slot())),
 });
 
+/** What one device of each list is. */
+export const deviceSchemas = { disks: disk, nics: nic, exercisers: exerciser } as const;
+
 /** stale-translations: a cache served what tables no longer say. */
 const checkNames = ['stale-translations'] as const;
 
@@ -139,6 +143,13 @@ export const machineSchema = v.object({
   disks: v.optional(doc('an NVMe controller with one namespace on a disk image', v.array(disk)), []),
   nics: v.optional(doc('an 82574L network card', v.array(nic)), []),
   exercisers: v.optional(doc('a function that does the DMA it is told', v.array(exerciser)), []),
+  'hotplug-ports': v.optional(
+    doc(
+      'root ports with an empty hot-plug slot each, for device_add while the guest runs',
+      integer({ min: 0, max: maxHotPlugPorts }),
+    ),
+    0,
+  ),
   'entry-mode': v.optional(doc('s: with the SBI of the VMM; m: raw machine mode', choice(['s', 'm'])), 's'),
   htif: v.optional(
     doc('let a test program end the run and write through its symbols tohost and fromhost, as riscv-tests do', flag()),
@@ -178,12 +189,14 @@ type Placed<T> = T & { readonly id: string; readonly address: number };
 export type DiskConfig = Placed<SchemaOutput['disks'][number]>;
 export type ExerciserConfig = Placed<SchemaOutput['exercisers'][number]>;
 export type NicConfig = Placed<SchemaOutput['nics'][number]> & { readonly mac: string };
-/** A complete machine: every default filled in, sizes in bytes, times in seconds. */
-export type MachineConfig = Omit<SchemaOutput, 'disks' | 'nics' | 'exercisers'> & {
+/** The devices of a machine, by their lists. */
+export interface DeviceConfigs {
   readonly disks: readonly DiskConfig[];
   readonly nics: readonly NicConfig[];
   readonly exercisers: readonly ExerciserConfig[];
-};
+}
+/** A complete machine: every default filled in, sizes in bytes, times in seconds. */
+export type MachineConfig = Omit<SchemaOutput, keyof DeviceConfigs> & DeviceConfigs;
 /** What may be written to describe one. */
 export type MachineConfigInput = v.InferInput<typeof machineSchema>;
 

@@ -8,7 +8,7 @@ import { type Arguments, ControlError, type ControlTarget, runVerb } from './ver
 /** A request of more than this is not looked at. */
 export const longestRequest = 1 << 20;
 
-export type ControlEvent = 'STOP' | 'RESUME' | 'RESET' | 'SHUTDOWN';
+export type ControlEvent = 'STOP' | 'RESUME' | 'RESET' | 'SHUTDOWN' | 'DEVICE_DELETED';
 
 type Id = string | number | boolean | null | undefined;
 const isId = (value: unknown): value is Id => value === null || typeof value !== 'object';

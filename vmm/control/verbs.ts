@@ -3,6 +3,7 @@ import { pciListing } from '#vmm/bus/pci/listing';
 import { findInspection, inspectionNames } from '#vmm/inspect/inspections';
 import type { InjectionKind, InjectionOptions } from '#vmm/machine/inject';
 import { injections } from '#vmm/machine/inject';
+import { deviceDrivers } from '#vmm/machine/devices';
 import type { Machine } from '#vmm/machine/machine';
 import { MachineError } from '#vmm/machine/machine-error';
 
@@ -61,10 +62,33 @@ function injectFault(machine: Machine, { kind, ...options }: Arguments): unknown
   return {};
 }
 
-/** The host bridge has no hot-plug slots, and the guest would not be told of a device that comes or goes. */
-const noHotPlug = (what: string) => (): never => {
-  throw new ControlError(`${what}: the machine's PCI bus has no hot-plug slots; give devices with --disk, --nic, --exerciser`); // prettier-ignore
-};
+/** What a verb does with the machine; what the machine says to it is told to the client. */
+function attempt<T>(act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof MachineError) throw new ControlError(error.problems.join('; '));
+    throw error;
+  }
+}
+
+function deviceAdd(machine: Machine, args: Arguments): unknown {
+  const driver = text(args, 'driver', `one of ${Object.keys(deviceDrivers).join(', ')}`);
+  const bus = args['bus'] === undefined ? undefined : text(args, 'bus', 'the id of a hot-plug port');
+  const keys = Object.fromEntries(Object.entries(args).filter(([key]) => key !== 'driver' && key !== 'bus'));
+  return { id: attempt(() => machine.deviceAdd(driver, keys, bus)) };
+}
+
+function deviceDel(machine: Machine, args: Arguments): unknown {
+  const id = text(args, 'id', 'the id of a device');
+  const { surprise = false } = args;
+  if (typeof surprise !== 'boolean')
+    throw new ControlError(`surprise: expected true or false, found ${shown(surprise)}`);
+  if (!machine.host.devices.some(({ placed }) => placed.id === id))
+    throw new ControlError(`id: there is no device ${shown(id)}`, 'DeviceNotFound');
+  attempt(() => machine.deviceDel(id, { surprise }));
+  return {};
+}
 
 // prettier-ignore
 export const verbs: Readonly<Record<string, Verb>> = {
@@ -87,8 +111,9 @@ export const verbs: Readonly<Record<string, Verb>> = {
                        } },
   inject:            { doc: 'make something go wrong', args: { kind: `one of ${Object.keys(injections).join(', ')}`, '*': 'what the kind takes (see query-injections)' }, run: ({ machine }, args) => injectFault(machine, args) },
   snapshot:          { doc: 'refused: there are no snapshots yet', args: { 'file?': 'where to' }, run: () => { throw new ControlError('snapshot: the state of a machine cannot be saved yet'); } },
-  device_add:        { doc: 'refused: the PCI bus has no hot-plug slots', args: { '*': '' }, run: noHotPlug('device_add') },
-  device_del:        { doc: 'refused: the PCI bus has no hot-plug slots', args: { '*': '' }, run: noHotPlug('device_del') },
+  device_add:        { doc: 'plug a device into a hot-plug port (--hotplug-ports)', args: { driver: `one of ${Object.keys(deviceDrivers).join(', ')}`, 'bus?': 'the port (query-ports); default: the first free one', '*': 'keys of --disk, --nic or --exerciser' }, run: ({ machine }, args) => deviceAdd(machine, args) },
+  device_del:        { doc: 'ask the guest for a device; the event DEVICE_DELETED tells when it is gone', args: { id: 'which', 'surprise?': 'true: tear it out at once' }, run: ({ machine }, args) => deviceDel(machine, args) },
+  'query-ports':     { doc: 'hot-plug ports, and what is in them', args: {}, run: ({ machine }) => machine.hotPlug.ports().map(({ id, device = '', isAsked }) => ({ port: id, device, state: device === '' ? 'empty' : isAsked ? 'asked for' : 'there' })) },
 };
 
 /** Asks for one verb. @throws ControlError */

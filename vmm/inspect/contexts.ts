@@ -100,4 +100,4 @@ export const tableOwners = (machine: Machine): readonly TableOwner[] =>
 
 /** The name of the device that a guest's or the host's requester id stands for. */
 export const deviceName = (machine: Machine, id: number): string =>
-  machine.host.devices.find(({ placed, hostRid }) => hostRid === id || placed.slot << 3 === id)?.placed.id ?? '';
+  machine.host.devices.find(({ guestRid, hostRid }) => hostRid === id || guestRid === id)?.placed.id ?? '';

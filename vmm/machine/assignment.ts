@@ -1,9 +1,10 @@
 import type { Clock } from '#vmm/base/clock';
+import type { Rid } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
 import type { Trace } from '#vmm/base/events';
 import { Iommufd } from '#iommufd/client/iommufd';
-import { describeHostError, type Result } from '#iommufd/client/result';
+import { describeHostError, type HostError, type Result } from '#iommufd/client/result';
 import { VfioDevice } from '#iommufd/client/vfio-device';
 import type { Kernel } from '#iommufd/kernel/kernel';
 import { extensionUapi, iommu_hw_info_riscv } from '#iommufd/uapi/extensions';
@@ -34,11 +35,11 @@ export interface AssignmentOptions {
   /** Interrupt files: guest-physical and host-physical address of each hart's page. */
   readonly interruptFiles: readonly { readonly gpa: number; readonly hpa: number }[];
   readonly devices: readonly HostDevice[];
-  /** The guest's requester id of a device. */
-  readonly guestRid: (device: HostDevice) => number;
   readonly hasViommu: boolean;
   /** The vIOMMU is a PCI Express function. */
   readonly pciIommu?: PciIommu | undefined;
+  /** Devices of any kind may still come. */
+  readonly hasSlots: boolean;
   readonly clock: Clock;
   readonly trace: Trace;
 }
@@ -48,16 +49,32 @@ export interface Assignment {
   readonly ioasId: number;
   readonly parentId: number | undefined;
   readonly viommu: RiscvViommu | undefined;
+  /** A device comes: it is bound, and attached as far as the guest knows it. The error leaves nothing behind. */
+  add(device: HostDevice): HostError | undefined;
+  /** The guest calls a device something else from now on, or nothing at all. */
+  rename(device: HostDevice, guestRid: Rid | undefined): void;
+  /** A device goes: everything that it has under way is ended, and given back. */
+  remove(device: HostDevice): void;
   close(): void;
+}
+
+interface Bound {
+  readonly device: HostDevice;
+  readonly vfio: VfioDevice;
+  readonly devId: number;
+  /** Behind the vIOMMU. */
+  readonly isBehind: boolean;
+  /** Its virtual device, and the guest's name that it has there. */
+  virtual: { readonly vdeviceId: number; readonly deviceId: number } | undefined;
 }
 
 /**
  * What a VMM does at start-up, as QEMU would: opens iommufd, binds the devices, maps guest memory and the interrupt
  * files at their guest-physical addresses, and stands a vIOMMU on a nesting parent. After it every change comes from a
- * guest's command.
+ * guest's command, or from a device that is plugged in or taken out.
  */
 export const assignDevices = (options: AssignmentOptions): Assignment => {
-  const { kernel, memory, devices, trace } = options;
+  const { kernel, memory, trace } = options;
   const { iommufd } = must(Iommufd.open(kernel));
   const { ioasId } = must(iommufd.ioasAlloc());
 
@@ -69,39 +86,76 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
     must(iommufd.ioasMap({ ioasId, address, bytes: 4096n, iova: BigInt(gpa) }));
   }
 
-  const bound = devices.map((device) => {
-    const { device: vfio } = must(VfioDevice.open(kernel, device.vfioName));
-    const { devId } = must(vfio.bind(iommufd));
-    return { device, vfio, devId };
-  });
+  const all: Bound[] = [];
+  const bind = (device: HostDevice): Result<{ readonly bound: Bound }> => {
+    const opened = VfioDevice.open(kernel, device.vfioName);
+    if (!opened.ok) return opened;
+    const vfio = opened.device;
+    const bound = vfio.bind(iommufd);
+    if (!bound.ok) {
+      vfio.close();
+      return bound;
+    }
+    const isBehind = options.hasViommu && device.placed.iommu;
+    // Without a vIOMMU the guest's device addresses are guest-physical: the second stage is all there is.
+    const attached = isBehind ? undefined : vfio.attach(ioasId);
+    if (attached && !attached.ok) {
+      vfio.close();
+      return attached;
+    }
+    const one: Bound = { device, vfio, devId: bound.devId, isBehind, virtual: undefined };
+    all.push(one);
+    return { ok: true, bound: one };
+  };
+  for (const device of options.devices) must(bind(device));
+  const find = (device: HostDevice): Bound | undefined => all.find((one) => one.device === device);
+  const release = (bound: Bound): void => {
+    all.splice(all.indexOf(bound), 1);
+    bound.vfio.close();
+  };
   const close = (): void => {
-    for (const { vfio } of bound) vfio.close();
+    for (const { vfio } of all) vfio.close();
     iommufd.close();
     kernel.close(ramFd);
   };
-  const behind = bound.filter(({ device }) => options.hasViommu && device.placed.iommu);
-  // Without a vIOMMU the guest's device addresses are guest-physical: the second stage is all there is.
-  for (const { vfio } of bound.filter((one) => !behind.includes(one))) must(vfio.attach(ioasId));
-  if (!options.hasViommu || behind.length === 0)
-    return { iommufd, ioasId, parentId: undefined, viommu: undefined, close };
+  const behind = all.filter(({ isBehind }) => isBehind);
+  const first = behind[0];
+  if (!first) {
+    const add = (device: HostDevice): HostError | undefined => {
+      const result = bind(device);
+      return result.ok ? undefined : result.error;
+    };
+    const remove = (device: HostDevice): void => {
+      const bound = find(device);
+      if (bound) release(bound);
+    };
+    const rename = (device: HostDevice, guestRid: Rid | undefined): void => void (device.guestRid = guestRid);
+    return { iommufd, ioasId, parentId: undefined, viommu: undefined, add, rename, remove, close };
+  }
 
-  const first = behind[0]!;
   const parentFlags = iommufdUapi.IOMMU_HWPT_ALLOC_NEST_PARENT;
   const { hwptId: parentId } = must(iommufd.hwptAlloc({ devId: first.devId, ptId: ioasId, flags: parentFlags }));
   const type = extensionUapi.IOMMU_VIOMMU_TYPE_RISCV;
   const { viommuId } = must(iommufd.viommuAlloc({ type, devId: first.devId, hwptId: parentId }));
   const { fd: eventFd } = must(iommufd.veventqAlloc(viommuId, extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV, eventDepth));
-  const assigned: AssignedDevice[] = behind.map(({ device, vfio, devId }) => {
-    const deviceId = options.guestRid(device);
-    must(iommufd.vdeviceAlloc(viommuId, devId, BigInt(deviceId)));
-    return { deviceId, devId, vfio, pri: device.placed.function.pri !== undefined };
-  });
+  /** Gives the device the name that the guest has for it; undefined where it has none. */
+  const name = (bound: Bound): Result<{ readonly assigned: AssignedDevice | undefined }> => {
+    const { device, devId, vfio } = bound;
+    const deviceId = device.guestRid;
+    if (deviceId === undefined) return { ok: true, assigned: undefined };
+    const made = iommufd.vdeviceAlloc(viommuId, devId, BigInt(deviceId));
+    if (!made.ok) return made;
+    bound.virtual = { vdeviceId: made.vdeviceId, deviceId };
+    return { ok: true, assigned: { deviceId, devId, vfio, pri: device.placed.function.pri !== undefined } };
+  };
+  const assigned = behind.map((bound) => must(name(bound)).assigned).filter((one) => one !== undefined);
   const functions = behind.map(({ device }) => device.placed.function);
-  const hasAts = functions.some(({ ats }) => ats !== undefined);
+  const hasAts = options.hasSlots || functions.some(({ ats }) => ats !== undefined);
   const invalidationFd = hasAts
     ? must(iommufd.veventqAlloc(viommuId, extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION, invalidationEvents)).fd
     : undefined;
-  const faults = functions.some(({ pri }) => pri !== undefined) ? must(iommufd.faultQueueAlloc()) : undefined;
+  const hasPri = options.hasSlots || functions.some(({ pri }) => pri !== undefined);
+  const faults = hasPri ? must(iommufd.faultQueueAlloc()) : undefined;
   const info = must(iommufd.getHwInfo(first.devId));
   const { capabilities: hostCapabilities } = iommu_hw_info_riscv.decode(info.data);
   const host = new Host({
@@ -128,11 +182,50 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
   if (faults) fds.push([faults.fd, () => viommu.readPageRequests()]);
   if (invalidationFd !== undefined) fds.push([invalidationFd, () => viommu.readInvalidations()]);
   const stops = fds.map(([fd, wake]) => kernel.watch(fd, wake));
+
+  const arrive = (bound: Bound): HostError | undefined => {
+    const named = name(bound);
+    if (!named.ok) return named.error;
+    if (named.assigned) viommu.addDevice(named.assigned);
+    return undefined;
+  };
+  const leave = (bound: Bound): void => {
+    const { virtual } = bound;
+    if (!virtual) return;
+    bound.virtual = undefined;
+    viommu.removeDevice(virtual.deviceId);
+    // First, since the id of a virtual device that its device takes along would never be used again.
+    iommufd.destroy(virtual.vdeviceId);
+  };
+  /** Two devices of one name: the second gets it when the first has given it up. */
+  const arriveLate = (): void => {
+    for (const bound of all) if (bound.isBehind && !bound.virtual) arrive(bound);
+  };
   return {
     iommufd,
     ioasId,
     parentId,
     viommu,
+    add: (device) => {
+      const result = bind(device);
+      if (!result.ok) return result.error;
+      const error = result.bound.isBehind ? arrive(result.bound) : undefined;
+      if (error) release(result.bound);
+      return error;
+    },
+    rename: (device, guestRid) => {
+      const bound = find(device);
+      if (bound) leave(bound);
+      device.guestRid = guestRid;
+      arriveLate();
+    },
+    remove: (device) => {
+      const bound = find(device);
+      if (!bound) return;
+      leave(bound);
+      release(bound);
+      arriveLate();
+    },
     close: () => {
       for (const stop of stops) stop();
       close();

@@ -22,7 +22,7 @@ interface Arrived {
  */
 export class Capture {
   readonly #writer: PcapngWriter;
-  readonly #names: readonly string[];
+  readonly #names: string[];
   readonly #clock: Clock;
   readonly #locate: Locate;
   /** By card: the story of the frame about to leave, and the frames that wait for theirs. */
@@ -33,7 +33,7 @@ export class Capture {
 
   constructor(write: ByteWriter, names: readonly string[], clock: Clock, trace: Trace, locate: Locate) {
     this.#writer = new PcapngWriter(write, names);
-    this.#names = names;
+    this.#names = [...names];
     this.#clock = clock;
     this.#locate = locate;
     trace.listen((event) => this.#heard(event));
@@ -41,6 +41,10 @@ export class Capture {
 
   /** The backend to give to the card `name` instead of its own. */
   wrap(name: string, backend: PacketBackend): PacketBackend {
+    if (!this.#names.includes(name)) {
+      this.#names.push(name);
+      this.#writer.add(name);
+    }
     const tapped = tap(backend, {
       sent: (frame) => {
         const story = this.#leaving.get(name) ?? '';

@@ -1,6 +1,11 @@
 import { type EventFields, eventTable, type FieldValue, type TraceEvent } from '#vmm/base/events';
 
 export const machineEvents = eventTable({
+  'machine.device': {
+    doc: 'A device was plugged into a running machine, was asked for, or is gone.',
+    level: 'info',
+    fields: { device: 'text', port: 'text', state: 'text' },
+  },
   'machine.inject': {
     doc: 'An injected fault was armed, took effect, or is over (see the table of injections).',
     level: 'info',

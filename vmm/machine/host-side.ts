@@ -1,6 +1,7 @@
 import type { Clock } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
+import { bdf } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
 import { rid, type Rid } from '#vmm/base/address';
 import { RiscvIommuDriver } from '#iommufd/kernel/drivers/riscv/driver';
@@ -46,6 +47,8 @@ const interruptNs = 2_000;
 export interface HostDevice {
   readonly placed: PlacedFunction;
   readonly hostRid: Rid;
+  /** What the guest calls it; undefined behind a root port whose bus the guest has not numbered. */
+  guestRid: Rid | undefined;
   readonly vfioName: string;
   /** Its way to memory. */
   readonly port: RiscvTransactionPort;
@@ -58,7 +61,14 @@ export interface HostSide {
   readonly link: DeviceLink;
   readonly driver: RiscvIommuDriver;
   readonly kernel: Kernel;
+  /** In the order in which they came. */
   readonly devices: readonly HostDevice[];
+  /** Faults of devices that have gone. */
+  readonly goneFaults: () => number;
+  /** A device comes: the kernel knows it, and nobody has it yet. */
+  add(placed: PlacedFunction): HostDevice;
+  /** A device goes; no process has it any more. */
+  remove(device: HostDevice): void;
 }
 
 export const buildHost = (
@@ -88,9 +98,14 @@ export const buildHost = (
   });
   driver = made;
   const kernel = new Kernel({ memory, trace });
-  const devices = functions.map((placed, i) => {
-    const hostRid = rid((hostBus << 8) | (i << 3));
-    const vfioName = `vfio${i}`;
+  const devices: HostDevice[] = [];
+  let goneFaults = 0;
+  const add = (placed: PlacedFunction): HostDevice => {
+    let index = 0;
+    const ridOf = (i: number): Rid => rid((hostBus << 8) + (i << 3));
+    while (devices.some(({ hostRid }) => hostRid === ridOf(index))) index++;
+    const hostRid = ridOf(index);
+    const vfioName = `vfio${index}`;
     const { ats, pri, pasid } = placed.function;
     const rc = kernel.registerDevice({
       name: placed.id,
@@ -105,7 +120,28 @@ export const buildHost = (
       reset: () => placed.function.reset(),
     });
     invariant(rc === 0, `the host kernel refused ${placed.id}: errno ${rc}`);
-    return { placed, hostRid, vfioName, port: new RiscvTransactionPort(silicon, memory, hostRid, link) };
-  });
-  return { silicon, link, driver: made, kernel, devices };
+    const port = new RiscvTransactionPort(silicon, memory, hostRid, link);
+    const device: HostDevice = {
+      placed,
+      hostRid,
+      guestRid: placed.slot === 0 ? undefined : rid(placed.slot << 3),
+      vfioName,
+      port,
+    };
+    devices.push(device);
+    return device;
+  };
+  const remove = (device: HostDevice): void => {
+    link.detach(device.hostRid);
+    silicon.check?.deviceGone(device.hostRid);
+    const rc = kernel.unregisterDevice(device.vfioName);
+    invariant(rc === 0, `the host kernel kept ${device.placed.id}: errno ${rc}`);
+    goneFaults += device.port.counters.faults;
+    devices.splice(devices.indexOf(device), 1);
+  };
+  for (const placed of functions) add(placed);
+  return { silicon, link, driver: made, kernel, devices, goneFaults: () => goneFaults, add, remove };
 };
+
+/** How the guest addresses a device, for people. */
+export const guestAddress = ({ guestRid }: HostDevice): string => (guestRid === undefined ? '' : bdf(guestRid));

@@ -22,12 +22,13 @@ import { type Assignment, assignDevices } from './assignment.ts';
 import { Capture, type Locate } from './capture.ts';
 import { loadGuest } from './boot-guest.ts';
 import { checkGuestContexts, checkStaleTranslations, reportStore } from './checks.ts';
-import { buildDevices, type PlacedFunction } from './devices.ts';
+import { Devices, type PlacedFunction } from './devices.ts';
 import { type DmaOptions, type DmaReport, dmaOf } from './dma.ts';
 import { matchesEvent } from './events.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { answerHtif, type HtifPorts } from './htif.ts';
-import { buildHost, type HostSide } from './host-side.ts';
+import { buildHost, type HostDevice, type HostSide } from './host-side.ts';
+import { HotPlug, portsOf } from './hot-plug.ts';
 import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
 import { MachineError } from './machine-error.ts';
@@ -46,6 +47,8 @@ export interface MachineHost {
   openDisk(disk: DiskConfig): StorageBackend;
   /** Needed for network cards whose backend is stream or dgram; closed by whoever opened it. */
   openNetwork?(nic: NicConfig): PacketBackend;
+  /** A wire of `openNetwork` whose card was taken out. */
+  closeNetwork?(wire: PacketBackend): void;
   /** Takes the bytes of the pcapng file that `capture` of the configuration names. */
   capture?(bytes: Uint8Array): void;
   /** Bytes that the guest wrote to its console; valid only during the call. */
@@ -123,7 +126,9 @@ export class Machine {
   /** What is behind disks and network cards, by their ids. */
   readonly disks: ReadonlyMap<string, StorageBackend>;
   readonly wires: ReadonlyMap<string, PacketBackend>;
-  readonly #disks: StorageBackend[] = [];
+  readonly #devices: Devices;
+  /** Devices that come and go while the guest runs. */
+  readonly hotPlug: HotPlug;
   #ending: Ending | undefined;
   /** What `run` waits for on the console, and the end of what came. */
   #wantedText: string | undefined;
@@ -235,24 +240,33 @@ export class Machine {
     const locate: Locate = (name, iova) => this.host.devices.find(({ placed }) => placed.id === name)?.port.peek(iova);
     const names = config.nics.map(({ id }) => id);
     const capture = host.capture && new Capture((bytes) => host.capture?.(bytes), names, clock, trace, locate);
-    const wires = new Map<string, PacketBackend>();
-    const wrapNetwork = (name: string, backend: PacketBackend): PacketBackend => {
-      const wire = capture ? capture.wrap(name, backend) : backend;
-      wires.set(name, wire);
-      return wire;
-    };
-    this.wires = wires;
-    this.functions = [
-      ...buildDevices(config, { clock, trace, openDisk, openNetwork, wrapNetwork }, this.#disks),
-      ...(host.devices?.({ clock, trace }) ?? []),
-    ];
-    this.disks = new Map(config.disks.map(({ id }, i) => [id, this.#disks[i]!]));
-    this.host = buildHost(this.memory, this.functions, clock, trace);
-    for (const { placed, port } of this.host.devices) this.pci.plug(rid(placed.slot << 3), placed.function, port);
-    const guestRids = new Map(this.host.devices.map(({ hostRid, placed }) => [hostRid as number, placed.slot << 3]));
+    this.#devices = new Devices({
+      clock,
+      trace,
+      openDisk,
+      openNetwork,
+      closeNetwork: host.closeNetwork && ((wire) => host.closeNetwork?.(wire)),
+      wrapNetwork: capture && ((name, backend) => capture.wrap(name, backend)),
+    });
+    this.wires = this.#devices.wires;
+    this.disks = this.#devices.disks;
+    this.functions = [...this.#devices.all(config), ...(host.devices?.({ clock, trace }) ?? [])];
+    this.host = buildHost(this.memory, [...this.functions, ...portsOf(config)], clock, trace);
+    for (const { placed, port } of this.host.devices.slice(0, this.functions.length))
+      this.pci.plug(rid(placed.slot << 3), placed.function, port);
+    this.hotPlug = new HotPlug({
+      config,
+      pci: this.pci,
+      host: this.host,
+      assignment: () => this.assignment,
+      devices: this.#devices,
+      trace,
+      isRunning: () => this.instructions > 0,
+    });
+    const hostDevice = (id: number): HostDevice | undefined => this.host.devices.find(({ hostRid }) => hostRid === id);
     const check = isChecked
       ? checkStaleTranslations(this.host, this.memory, group, clock, (hostRid) =>
-          config.viommu.model === 'riscv' ? guestRids.get(hostRid) : undefined,
+          config.viommu.model === 'riscv' ? hostDevice(hostRid)?.guestRid : undefined,
         )
       : undefined;
     const { model, bus: viommuBus, address: viommuSlot } = config.viommu;
@@ -263,8 +277,8 @@ export class Machine {
       guestMemory: this.guestMemory,
       interruptFiles: files,
       devices: this.host.devices,
-      guestRid: ({ placed }) => placed.slot << 3,
       hasViommu: model === 'riscv',
+      hasSlots: config['hotplug-ports'] > 0,
       pciIommu: onPci,
       clock,
       trace,
@@ -278,7 +292,7 @@ export class Machine {
         check,
         viommu.bridge,
         this.memory,
-        (deviceId) => [...guestRids].find(([, guest]) => guest === deviceId)?.[0],
+        (deviceId) => this.host.devices.find(({ guestRid }) => guestRid === deviceId)?.hostRid,
       );
     loadGuest({
       config,
@@ -459,6 +473,20 @@ export class Machine {
     return inject(this, kind, options);
   }
 
+  /**
+   * Plugs a device into a free hot-plug port: `nvme`, `nic` or `exerciser`, with the keys of its list in the
+   * configuration. Returns its id.
+   * @throws MachineError where no port is free, keys are wrong, or the host refuses it
+   */
+  deviceAdd(driver: string, keys: Readonly<Record<string, unknown>> = {}, bus?: string): string {
+    return this.hotPlug.add(driver, keys, bus);
+  }
+
+  /** Asks the guest for a device that was plugged in; `surprise` tears it out. @throws MachineError for another id */
+  deviceDel(id: string, { surprise = false }: { readonly surprise?: boolean } = {}): void {
+    this.hotPlug.remove(id, surprise);
+  }
+
   /** A DMA of a device, through its own way to memory (translation, faults, trace), whatever its program does. */
   dma(options: DmaOptions): DmaReport {
     return dmaOf(this, options);
@@ -472,6 +500,6 @@ export class Machine {
   /** Flushes and closes the disks, and gives the devices back to the host. */
   close(): void {
     this.assignment.close();
-    for (const disk of this.#disks) disk.close();
+    this.#devices.close();
   }
 }

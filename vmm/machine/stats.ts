@@ -1,18 +1,19 @@
-import { bdf } from '#vmm/base/address';
 import type { MachineStats } from '../record/summary.ts';
+import { guestAddress } from './host-side.ts';
 import type { Machine } from './machine.ts';
 
 /** Reads every counter; nothing is reset. */
 export const collectStats = (machine: Machine): MachineStats => {
-  const { silicon, kernel, devices } = machine.host;
+  const { silicon, kernel, devices, goneFaults } = machine.host;
   const { statistics } = silicon;
-  let hostFaults = 0;
-  const rows = devices.map(({ placed, port }) => {
+  let hostFaults = goneFaults();
+  const rows = devices.map((device) => {
+    const { placed, port } = device;
     const { reads, writes, messages, bytesRead, bytesWritten, faults } = port.counters;
     hostFaults += faults;
     return {
       id: placed.id,
-      address: bdf(placed.slot << 3),
+      address: guestAddress(device),
       readBytes: bytesRead,
       reads,
       writtenBytes: bytesWritten,

@@ -55,12 +55,16 @@ export class PcapngWriter {
     // The length of the section is not known beforehand: all ones.
     view.setBigUint64(8, 0xffff_ffff_ffff_ffffn, true);
     write(block(blockTypes.sectionHeader, [header, option(options.shb_userappl, encoder.encode('iommulab')), end]));
-    for (const name of names) {
-      const description = new Uint8Array(8);
-      new DataView(description.buffer).setUint16(0, linkTypeEthernet, true);
-      const named = option(options.if_name, encoder.encode(name));
-      write(block(blockTypes.interfaceDescription, [description, named, option(options.if_tsresol, Uint8Array.of(nanoseconds)), end])); // prettier-ignore
-    }
+    for (const name of names) this.add(name);
+  }
+
+  /** One more interface; it has the next number. */
+  add(name: string): void {
+    const description = new Uint8Array(8);
+    new DataView(description.buffer).setUint16(0, linkTypeEthernet, true);
+    const named = option(options.if_name, encoder.encode(name));
+    const resolution = option(options.if_tsresol, Uint8Array.of(nanoseconds));
+    this.#write(block(blockTypes.interfaceDescription, [description, named, resolution, end]));
   }
 
   /** `timeNs` of virtual time. */

@@ -31,10 +31,14 @@ export type ParsedScenario =
 /** The top-level keys of a scenario file. */
 const scenarioKeys: readonly Key[] = keysOfSchema(scenarioSchema);
 
+/** Steps that are a group of one of several kinds, and what those are called. */
+const kindsOf: Readonly<Record<string, string>> = { inject: 'injection', 'device-add': 'driver' };
+const ofOneKind = Object.keys(kindsOf);
+
 /** The key that a plain value stands for: `expect-console: text` is `expect-console: { text: text }`. */
 const firstKeys: Readonly<Record<string, string>> = Object.fromEntries(
   keysOfSchema({ entries: stepSchemas }).flatMap(({ name, shape }) =>
-    shape.kind === 'group' && name !== 'inject' ? [[name, shape.keys[0]!.name]] : [],
+    shape.kind === 'group' && !ofOneKind.includes(name) ? [[name, shape.keys[0]!.name]] : [],
   ),
 );
 
@@ -73,17 +77,13 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
   const path = ['steps', index];
   checkOne(step, Object.keys(stepSchemas), path, 'step', report);
   if (!isGroup(step)) return;
-  if (isGroup(step['inject'])) {
-    const kinds = scenarioKeys.find(({ name }) => name === 'steps')!.shape;
-    const item = kinds.kind === 'list' && kinds.item.kind === 'group' ? kinds.item.keys : [];
-    const shape = item.find(({ name }) => name === 'inject')!.shape;
-    checkOne(
-      step['inject'],
-      shape.kind === 'group' ? shape.keys.map(({ name }) => name) : [],
-      [...path, 'inject'],
-      'injection',
-      report,
-    );
+  const steps = scenarioKeys.find(({ name }) => name === 'steps')!.shape;
+  const item = steps.kind === 'list' && steps.item.kind === 'group' ? steps.item.keys : [];
+  for (const [name, what] of Object.entries(kindsOf)) {
+    if (!isGroup(step[name])) continue;
+    const { shape } = item.find((key) => key.name === name)!;
+    const kinds = shape.kind === 'group' ? shape.keys.map((key) => key.name) : [];
+    checkOne(step[name], kinds, [...path, name], what, report);
   }
   for (const kind of ['expect-event', 'expect-no-event']) {
     const options = step[kind];

@@ -1,8 +1,9 @@
 /** What a scenario file says: a machine, and the steps of a test of it. One table of steps, as of injections. */
 import * as v from 'valibot';
 import { doc, eventFields, hex64, hexBytes, virtualTime } from '../config/more-values.ts';
-import { machineSchema } from '../config/schema.ts';
+import { deviceSchemas, machineSchema } from '../config/schema.ts';
 import { choice, flag, integer, text } from '../config/values.ts';
+import type { DeviceDriver } from '../machine/devices.ts';
 import { type InjectionKind, injections } from '../machine/inject.ts';
 
 const longestNs = 1e13;
@@ -108,6 +109,18 @@ const check = v.object({
   of: v.optional(doc('what the golden file holds', choice(['console', 'trace'])), 'console'),
 });
 
+/** The keys of a device's list in the configuration, but for the address, which the guest chooses. */
+const deviceAdd = v.object({
+  nvme: v.optional(doc('an NVMe controller', v.omit(deviceSchemas.disks, ['address']))),
+  nic: v.optional(doc('a network card', v.omit(deviceSchemas.nics, ['address']))),
+  exerciser: v.optional(doc('an exerciser', v.omit(deviceSchemas.exercisers, ['address']))),
+} satisfies Record<DeviceDriver, unknown>);
+
+const deviceDel = v.object({
+  id: doc('which device', text({ max: 32, what: 'the id of a device', placeholder: 'id' })),
+  surprise: v.optional(doc('tear it out, instead of asking the guest for it', flag()), false),
+});
+
 const injectionEntries = Object.fromEntries(
   Object.entries(injections).map(([kind, row]) => [kind, v.optional(doc(row.doc, row.schema as v.GenericSchema))]),
 ) as unknown as { readonly [K in InjectionKind]: v.OptionalSchema<(typeof injections)[K]['schema'], undefined> };
@@ -123,6 +136,8 @@ export const stepSchemas = {
   dma: v.optional(doc('let a device do a DMA, whatever its program does', dma)),
   advance: v.optional(doc('run for a while', advance)),
   snapshot: v.optional(doc('keep the machine as it is', snapshot)),
+  'device-add': v.optional(doc('plug a device into a free hot-plug port', deviceAdd)),
+  'device-del': v.optional(doc('ask the guest for a device that was plugged in', deviceDel)),
   check: v.optional(doc('look at the machine, or run it to its end', check)),
   type: v.optional(doc('type on the console', v.object({ text: doc('what', words('text')) }))),
 } as const;

@@ -97,6 +97,10 @@ const type: RunStep<'type'> = (run, { text }) => {
     throw new StepFailure(`the console to take ${shownText(text)}`, `${taken} bytes taken`);
 };
 
+const deviceAdd: RunStep<'device-add'> = (run, options) => {
+  for (const [driver, keys] of Object.entries(options)) run.machine.deviceAdd(driver, keys);
+};
+
 /** THE table. */
 const steps: { readonly [K in StepKind]: RunStep<K> } = {
   'expect-console': expectConsole,
@@ -105,6 +109,8 @@ const steps: { readonly [K in StepKind]: RunStep<K> } = {
   inject,
   dma,
   advance,
+  'device-add': deviceAdd,
+  'device-del': (run, { id, surprise }) => run.machine.deviceDel(id, { surprise }),
   snapshot: () => {
     throw new StepFailure('a snapshot', 'machines cannot be kept and taken up again yet');
   },

@@ -4,9 +4,9 @@ import type { PacketBackend } from '#vmm/base/ports';
 class HubPort implements PacketBackend {
   onFrame: ((frame: Uint8Array) => boolean) | undefined = undefined;
   readonly linkUp = true;
-  readonly #ports: readonly HubPort[];
+  readonly #ports: ReadonlySet<HubPort>;
 
-  constructor(ports: readonly HubPort[]) {
+  constructor(ports: ReadonlySet<HubPort>) {
     this.#ports = ports;
   }
 
@@ -15,9 +15,24 @@ class HubPort implements PacketBackend {
   }
 }
 
-/** `ports` ends of one segment; a port nobody took swallows what arrives. */
+export class Hub {
+  readonly #ports = new Set<HubPort>();
+
+  /** One more end of the segment; while nobody took it, it swallows what arrives. */
+  join(): PacketBackend {
+    const port = new HubPort(this.#ports);
+    this.#ports.add(port);
+    return port;
+  }
+
+  /** The end is cut off. */
+  leave(port: PacketBackend): void {
+    this.#ports.delete(port as HubPort);
+  }
+}
+
+/** `ports` ends of one segment. */
 export const hub = (ports: number): readonly PacketBackend[] => {
-  const all: HubPort[] = [];
-  for (let i = 0; i < ports; i++) all.push(new HubPort(all));
-  return all;
+  const segment = new Hub();
+  return Array.from({ length: ports }, () => segment.join());
 };

@@ -14,6 +14,8 @@ interface LinkedFunction {
 
 interface Outstanding {
   readonly rid: number;
+  /** The function was taken away: nobody completes it, whoever comes to have its requester id. */
+  isOrphan: boolean;
   timer: Scheduled | undefined;
 }
 
@@ -57,7 +59,8 @@ export class DeviceLink {
       (value) => (this.latest = value),
     ),
     outstanding: {
-      save: () => this.#outstanding.map((one) => one && { rid: one.rid, timer: saveTimer(one.timer) }),
+      save: () =>
+        this.#outstanding.map((one) => one && { rid: one.rid, isOrphan: one.isOrphan, timer: saveTimer(one.timer) }),
       restore: (data: Data) => {
         for (const [itag, item] of listOf(data).entries()) this.#outstanding[itag] = this.#takeUp(itag, item);
       },
@@ -78,12 +81,23 @@ export class DeviceLink {
 
   #takeUp(itag: number, data: Data): Outstanding | undefined {
     if (data === undefined) return undefined;
-    const { rid, timer } = recordOf(data);
-    return { rid: Number(rid), timer: restoreTimer(timer, () => this.#after(0, () => this.#end(itag, false))) };
+    const { rid, isOrphan, timer } = recordOf(data);
+    return {
+      rid: Number(rid),
+      isOrphan: isOrphan === true,
+      timer: restoreTimer(timer, () => this.#after(0, () => this.#end(itag, false))),
+    };
   }
 
   attach(fn: LinkedFunction): void {
     this.#functions.set(fn.rid, fn);
+  }
+
+  /** The function was taken away; what it has not completed times out. */
+  detach(rid: number): void {
+    this.#functions.delete(rid);
+    for (const one of this.#outstanding) if (one?.rid === rid) one.isOrphan = true;
+    for (const [itag, late] of this.#late.entries()) if (late === rid) this.#late[itag] = undefined;
   }
 
   /** Invalidations that devices have not completed. */
@@ -99,7 +113,7 @@ export class DeviceLink {
   invalidate(message: DeviceMessage, itag: number): void {
     const { rid, processId, payload } = message;
     this.latest = itag;
-    const one: Outstanding = { rid, timer: undefined };
+    const one: Outstanding = { rid, isOrphan: false, timer: undefined };
     this.#outstanding[itag] = one;
     const request: InvalidateRequest = {
       itag,
@@ -121,7 +135,7 @@ export class DeviceLink {
     const one = this.#outstanding[itag];
     const isLate = this.#late[itag] === rid;
     if (isLate) this.#late[itag] = undefined;
-    if (one?.rid === rid && !isLate) this.#end(itag, true);
+    if (one?.rid === rid && !one.isOrphan && !isLate) this.#end(itag, true);
     else if (this.#trace.on) this.#trace.emit('ats.unexpected-completion', { rid, itag });
   }
 
@@ -131,7 +145,7 @@ export class DeviceLink {
     one.timer?.cancel();
     if (this.#trace.on)
       this.#trace.emit('ats.completion', { rid: one.rid, itag, outcome: isDone ? 'done' : 'timeout' });
-    if (!isDone && this.#functions.get(one.rid)?.endpoint) this.#late[itag] = one.rid;
+    if (!isDone && !one.isOrphan && this.#functions.get(one.rid)?.endpoint) this.#late[itag] = one.rid;
     const vector = (1 << itag) >>> 0;
     if (isDone) this.silicon?.invalidationCompleted(one.rid, undefined, vector, 1);
     else this.silicon?.invalidationTimedOut(vector);

@@ -250,6 +250,13 @@ export class StaleTranslations implements ContextWatch {
     else this.#guest.set(rid, this.#shadow(reads));
   }
 
+  /** The device is gone; another may come to have its requester id. */
+  deviceGone(rid: number): void {
+    this.#guest.delete(rid);
+    this.#told.delete(rid);
+    this.#devices.delete(rid);
+  }
+
   /** A DMA of the device is about to use what the vIOMMU made of its context. */
   deviceUsed(rid: number): void {
     const shadow = this.#guest.get(rid);

@@ -101,7 +101,14 @@ describe('a client of the control socket', () => {
     ['{"execute":"stop","exec":1}', 'found "exec"'],
     ['{"execute":"stop","id":{}}', 'id: expected'],
     ['{"execute":"snapshot"}', 'cannot be saved yet'],
-    ['{"execute":"device_add","arguments":{"driver":"nvme"}}', 'no hot-plug slots'],
+    ['{"execute":"device_add"}', 'driver: expected one of nvme, nic, exerciser, found nothing'],
+    ['{"execute":"device_add","arguments":{"driver":"nvme"}}', 'path: expected the path of a disk image'],
+    ['{"execute":"device_add","arguments":{"driver":"exerciser"}}', 'found a machine without any (--hotplug-ports)'],
+    ['{"execute":"device_add","arguments":{"driver":"exerciser","bus":1}}', 'bus: expected the id of a hot-plug port'],
+    ['{"execute":"device_del"}', 'id: expected the id of a device, found nothing'],
+    ['{"execute":"device_del","arguments":{"id":"x"}}', 'there is no device "x"'],
+    ['{"execute":"device_del","arguments":{"id":"nvme0"}}', 'expected a device in a hot-plug slot (none)'],
+    ['{"execute":"device_del","arguments":{"id":"nvme0","surprise":1}}', 'surprise: expected true or false'],
   ])('answers %s with an error', (line, sentence) => {
     const { connection, take } = client();
     connection.receive(`${line}\n`);

@@ -77,9 +77,16 @@ export class ConfigSpace {
     this.#store(placed, reset);
   }
 
-  /** Runs `hook` after each guest store to a register, with what it holds after and held before. */
+  /** Runs `hook` after each guest store to a register, with what it holds after and held before; behind earlier ones. */
   onWrite(name: string, hook: ConfigHook): void {
-    this.#find(name).hook = hook;
+    const placed = this.#find(name);
+    const first = placed.hook;
+    placed.hook = first
+      ? (now, old) => {
+          first(now, old);
+          hook(now, old);
+        }
+      : hook;
   }
 
   has(name: string): boolean {

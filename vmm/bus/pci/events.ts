@@ -22,6 +22,11 @@ export const pciEvents = eventTable({
     fields: { function: 'bdf', name: 'text', cause: 'text' },
     level: 'info',
   },
+  'pci.slot': {
+    doc: 'Something happened to a hot-plug slot: a card, its power, its link, or the attention button.',
+    fields: { function: 'bdf', name: 'text', slot: 'int', event: 'text' },
+    level: 'info',
+  },
   'pci.message': {
     doc: 'A function sent an interrupt message: a DMA write.',
     fields: { function: 'bdf', name: 'text', vector: 'int', address: 'hex', data: 'hex', delivered: 'int' },

@@ -34,6 +34,8 @@ export interface SlotOptions {
   /** What the function decodes may have changed. */
   readonly decodeChanged: () => void;
   readonly upstream?: Upstream;
+  /** Number of a root port's hot-plug slot. */
+  readonly hotPlugSlot?: number;
 }
 
 /** Highest address a BAR can hold and still be compared exactly; nothing decodes above it. */
@@ -75,7 +77,7 @@ export class PciSlot implements Upstream {
     function: { save: () => this.function.saved?.save(), restore: (data) => this.function.saved?.restore(data) },
   });
 
-  constructor({ rid, function: fn, type, port, trace, decodeChanged, upstream }: SlotOptions) {
+  constructor({ rid, function: fn, type, port, trace, decodeChanged, upstream, hotPlugSlot }: SlotOptions) {
     this.rid = rid;
     this.function = fn;
     this.#trace = trace;
@@ -87,7 +89,8 @@ export class PciSlot implements Upstream {
     if (fn.msix) this.#msix = new Msix(fn.msix.vectors, send);
     this.#bars = fn.bars.map((spec) => ({ spec, device: this.#barDevice(spec) }));
     this.#placeHeader(type === 'rootPort');
-    this.capabilities = placeCapabilities(this.config, type === 'hostBridge' ? [] : offeredCapabilities(fn, type));
+    const offered = type === 'hostBridge' ? [] : offeredCapabilities(fn, type, hotPlugSlot);
+    this.capabilities = placeCapabilities(this.config, offered);
     if (fn.msi) this.#msi = new Msi(fn.msi.vectors, this.config, send);
     this.#translation = new Translation(this.config, fn, ({ pasid }) => void (this.#port.allowsPasid = pasid));
     this.#placeHooks();
@@ -139,10 +142,16 @@ export class PciSlot implements Upstream {
     this.#decodeChanged();
   }
 
+  /** Taken off the bus: its requests in flight are dropped, and nothing of it leaves any more, messages included. */
+  remove(): void {
+    this.#port.isGone = true;
+    this.reset();
+  }
+
   /** Looks again at which requests may leave, here or above. */
   applyMastering(): void {
     const isEnabled = (this.config.get('command') & commandBits.busMaster) !== 0;
-    const now = isEnabled && this.isOn && (this.#upstream?.isMastering ?? true);
+    const now = isEnabled && this.isOn && !this.#port.isGone && (this.#upstream?.isMastering ?? true);
     this.#port.isOpen = now;
     this.#port.blocksTranslated = this.#upstream?.blocksTranslated ?? false;
     if (now !== this.#mastering) {

@@ -22,6 +22,8 @@ export class GatedPort implements DmaPort {
   /** Bus Master Enable and D0, here and in the bridge above. */
   isOpen = false;
   allowsPasid = false;
+  /** The function was taken off the bus: not even messages leave it. */
+  isGone = false;
   /** ACS Translation Blocking of the port above: a translated request is an ACS violation there (§6.12.1.1, §6.12.4). */
   blocksTranslated = false;
   readonly saved = parts({ gate: properties(() => this as GatedPort, ['isOpen', 'allowsPasid', 'blocksTranslated']) });
@@ -83,11 +85,11 @@ class GatedTransactionPort extends GatedPort implements TransactionPort {
   }
 
   pageRequest(message: PageRequestMessage): void {
-    this.#port.pageRequest(message);
+    if (!this.isGone) this.#port.pageRequest(message);
   }
 
   invalidationCompleted(itag: number): void {
-    this.#port.invalidationCompleted(itag);
+    if (!this.isGone) this.#port.invalidationCompleted(itag);
   }
 }
 

@@ -6,7 +6,8 @@ import { AddressConflict, type Bus } from '../bus.ts';
 import type { ConfigValue } from './config-space.ts';
 import { type AddressSpace, PciSlot } from './function.ts';
 import { hostBridge } from './host-bridge.ts';
-import { type AddressChanged, noMemory, RootPort } from './root-port.ts';
+import type { HotPlugSlot } from './hot-plug.ts';
+import { type AddressChanged, noMemory, RootPort, type RootPortOptions } from './root-port.ts';
 import { type DecodedBar, type Route, routeOf, Routes } from './routes.ts';
 
 export interface AddressWindow {
@@ -108,21 +109,28 @@ export class PciHost {
     this.#add(new PciSlot({ rid: address, function: fn, type, port, trace, decodeChanged }));
   }
 
-  /** Puts a root port on bus 0. @throws as `plug` does. */
-  plugRootPort(address: Rid, name: string): void {
+  /** Puts a root port on bus 0, with `hotPlug` one with a hot-plug slot. @throws as `plug` does. */
+  plugRootPort(address: Rid, name: string, hotPlug?: RootPortOptions['hotPlug']): void {
     this.#check(address, name);
-    const rootPort = new RootPort({ rid: address, name, ...this.#shared });
+    const rootPort = new RootPort({ rid: address, name, ...this.#shared, ...(hotPlug ? { hotPlug } : {}) });
     this.#rootPorts.set(address, rootPort);
     this.#add(rootPort.slot);
   }
 
   /**
    * Puts a function behind a root port. Its requester id is what the guest makes of it: `onAddress` hears of each
-   * change, and of undefined when the number is gone.
+   * change, and of undefined when the number is gone. `isCold`: it is there when the machine is switched on.
    * @throws AddressConflict where that function number is taken.
    * @throws RangeError where there is no root port, or for a function number above 7.
    */
-  plugBehind(rootPort: Rid, number: number, fn: PciFunction, port: DmaPort, onAddress?: AddressChanged): void {
+  plugBehind(
+    rootPort: Rid,
+    number: number,
+    fn: PciFunction,
+    port: DmaPort,
+    onAddress?: AddressChanged,
+    isCold = false,
+  ): void {
     const parent = this.#rootPorts.get(rootPort);
     if (!parent) throw new RangeError(`${fn.name}: there is no root port at PCI address ${bdf(rootPort)}`);
     if (number < 0 || number > 7) throw new RangeError(`${fn.name}: function number ${number} is not 0 … 7`);
@@ -131,8 +139,18 @@ export class PciHost {
       throw new AddressConflict(
         `${fn.name} and ${there.function.name} are both function ${number} behind ${bdf(rootPort)}`,
       );
-    parent.plug(number, fn, port, onAddress);
+    parent.plug(number, fn, port, onAddress, isCold);
     this.#decodeChanged();
+  }
+
+  /** Takes a function away from behind a root port, whatever it does at the moment; `onAddress` hears undefined. */
+  unplugBehind(rootPort: Rid, number: number): void {
+    this.#rootPorts.get(rootPort)?.unplug(number);
+  }
+
+  /** The hot-plug slot of a root port, where it has one. */
+  hotPlugSlot(rootPort: Rid): HotPlugSlot | undefined {
+    return this.#rootPorts.get(rootPort)?.hotPlug;
   }
 
   /** All functions by ascending address, each root port followed by what is behind it; the host bridge first. */

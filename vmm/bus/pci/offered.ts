@@ -9,6 +9,7 @@ import {
   powerManagement,
 } from './capabilities.ts';
 import type { CapabilityUse } from './capability-list.ts';
+import { slotReset, withSlot } from './hot-plug.ts';
 import {
   acsCapability,
   acsReset,
@@ -18,21 +19,26 @@ import {
   priStatusBits,
 } from './extended-capabilities.ts';
 
-/** The capabilities of a function, in the order of their chains, with what their registers hold after a reset. */
-export function offeredCapabilities(fn: PciFunction, type: DevicePortType): CapabilityUse[] {
+/**
+ * The capabilities of a function, in the order of their chains, with what their registers hold after a reset. `slot`: the
+ * number of a root port's hot-plug slot.
+ */
+export function offeredCapabilities(fn: PciFunction, type: DevicePortType, slot?: number): CapabilityUse[] {
   return [
     // Version 3, no D1, no D2, no PME; configuration survives D3hot.
     { capability: powerManagement, reset: { pm_capabilities: 3, pm_control: 1 << 3 } },
     {
-      capability: expressCapability[type],
+      capability: slot === undefined ? expressCapability[type] : withSlot(expressCapability[type]),
       reset: {
-        pcie_capabilities: 2 | (devicePortTypes[type] << 4),
+        // Message number 0; bit 8: a slot is there.
+        pcie_capabilities: 2 | (devicePortTypes[type] << 4) | (slot === undefined ? 0 : 1 << 8),
         device_capabilities: (1 << 15) | (fn.flr ? 1 << 28 : 0),
         // Max_Read_Request_Size 512 bytes, relaxed ordering and no snoop on: the defaults of §7.5.3.4.
         device_control: (0b010 << 12) | (1 << 11) | (1 << 4),
         // A PASID travels in an end-to-end TLP prefix (§6.20), of which one suffices.
         device_capabilities_2: fn.pasid ? (1 << 21) | (1 << 22) : 0,
         ...linkReset,
+        ...(slot === undefined ? {} : slotReset(slot)),
       },
     },
     ...(fn.msi ? [msi(fn.msi)] : []),

@@ -1,9 +1,10 @@
 import { type Rid, rid } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
-import type { DmaPort, PciFunction } from '#vmm/base/ports';
+import type { DmaPort, IrqLine, PciFunction } from '#vmm/base/ports';
 import { type Data, listOf, part, parts, SavedError } from '#vmm/base/saved';
 import { type AddressSpace, PciSlot } from './function.ts';
 import { secondaryBusReset } from './header.ts';
+import { HotPlugSlot } from './hot-plug.ts';
 import type { Route } from './routes.ts';
 
 /** Told when the guest numbered the bus of a function behind a root port, or took the number away. */
@@ -14,6 +15,8 @@ export interface RootPortOptions {
   readonly name: string;
   readonly trace: Trace;
   readonly decodeChanged: () => void;
+  /** The port has a hot-plug slot of this number; its interrupt message leaves through `port`. */
+  readonly hotPlug?: { readonly number: number; readonly port: DmaPort };
 }
 
 interface Child {
@@ -37,24 +40,29 @@ const windowRegisters = [
 
 /**
  * A PCI Express root port (type 1 header) with one device behind it. It forwards what its windows hold, lets the
- * device's requests up while it masters the bus itself, and resets it on Secondary Bus Reset.
+ * device's requests up while it masters the bus itself, and resets it on Secondary Bus Reset. With a hot-plug slot the
+ * device comes and goes while the guest runs.
  */
 export class RootPort {
   readonly slot: PciSlot;
+  /** Where the device can come and go. */
+  readonly hotPlug: HotPlugSlot | undefined;
   readonly #children = new Map<number, Child>();
   readonly #trace: Trace;
   readonly #decodeChanged: () => void;
   readonly saved = parts({
     slot: part(() => this.slot),
+    hotPlug: { save: () => this.hotPlug?.saved.save(), restore: (data: Data) => this.hotPlug?.saved.restore(data) },
     children: {
       save: () => this.children().map(({ slot, address }) => [slot.saved.save(), address]),
       restore: (data: Data) => this.#restoreChildren(listOf(data)),
     },
   });
 
-  constructor({ rid, name, trace, decodeChanged }: RootPortOptions) {
+  constructor({ rid, name, trace, decodeChanged, hotPlug }: RootPortOptions) {
     this.#trace = trace;
     this.#decodeChanged = decodeChanged;
+    let vectors: readonly IrqLine[] = [];
     const bridge: PciFunction = {
       name,
       // QEMU's generic root port, which guests know.
@@ -66,12 +74,32 @@ export class RootPort {
       subsystemId: 0,
       bars: [],
       flr: false,
-      connect: () => {},
+      ...(hotPlug ? { msi: { vectors: 1 } } : {}),
+      connect: (_, lines) => void (vectors = lines),
       reset: () => this.#resetChildren(),
       busMaster: () => this.#forEach(({ slot }) => slot.applyMastering()),
     };
-    this.slot = new PciSlot({ rid, function: bridge, type: 'rootPort', port: noMemory, trace, decodeChanged });
+    this.slot = new PciSlot({
+      rid,
+      function: bridge,
+      type: 'rootPort',
+      port: hotPlug?.port ?? noMemory,
+      trace,
+      decodeChanged,
+      ...(hotPlug ? { hotPlugSlot: hotPlug.number } : {}),
+    });
     const { config } = this.slot;
+    if (hotPlug)
+      this.hotPlug = new HotPlugSlot(config, {
+        raise: () => vectors[0]?.raise(),
+        powered: (isOn) => {
+          if (!isOn) this.#forEach(({ slot }) => slot.reset());
+          decodeChanged();
+        },
+        tell: (event) => {
+          if (trace.on) trace.emit('pci.slot', { function: rid, name, slot: hotPlug.number, event });
+        },
+      });
     for (const register of windowRegisters) config.onWrite(register, decodeChanged);
     config.onWrite('acs_control', () => this.#forEach(({ slot }) => slot.applyMastering()));
     config.onWrite('secondary_bus', () => this.#number());
@@ -96,7 +124,8 @@ export class RootPort {
     return this.#children.get(number)?.slot;
   }
 
-  plug(number: number, fn: PciFunction, port: DmaPort, onAddress?: AddressChanged): void {
+  /** `isCold`: it is there when the machine is switched on. */
+  plug(number: number, fn: PciFunction, port: DmaPort, onAddress?: AddressChanged, isCold = false): void {
     const slot = new PciSlot({
       rid: rid(number),
       function: fn,
@@ -111,6 +140,19 @@ export class RootPort {
     if (first && this.#children.size > 1)
       first.slot.config.setReset('header_type', first.slot.config.get('header_type') | 0x80);
     this.#number();
+    if (isCold) this.hotPlug?.coldPlug();
+    else this.hotPlug?.setPresent(true);
+  }
+
+  /** Takes the function off the bus, whatever it does at the moment. */
+  unplug(number: number): void {
+    const child = this.#children.get(number);
+    if (!child) return;
+    this.#children.delete(number);
+    child.slot.remove();
+    if (child.address !== undefined) child.onAddress?.(undefined);
+    this.hotPlug?.setPresent(this.#children.size > 0);
+    this.#decodeChanged();
   }
 
   /** The functions behind the port by number, with their address if the guest gave the bus a number. */
@@ -120,14 +162,14 @@ export class RootPort {
 
   /** Who answers a configuration request to `address`, which is not on bus 0. */
   find(address: number): PciSlot | undefined {
-    if (address >>> 8 !== this.#secondaryBus || !this.slot.isOn || this.#isHeldInReset) return undefined;
+    if (address >>> 8 !== this.#secondaryBus || !this.slot.isOn || this.#isSilent) return undefined;
     // There is one device on a link (§7.3.1).
     return ((address >>> 3) & 31) === 0 ? this.at(address & 7) : undefined;
   }
 
   /** The parts of the children's BARs that the port's windows let through. */
   routes(space: AddressSpace): Route[] {
-    if (!this.slot.decodes(space) || this.#isHeldInReset) return [];
+    if (!this.slot.decodes(space) || this.#isSilent) return [];
     const windows = space === 'io' ? [this.#ioWindow()] : this.#memoryWindows();
     return this.children()
       .flatMap(({ slot }) => slot.decoded(space))
@@ -146,8 +188,9 @@ export class RootPort {
     return this.slot.config.get('secondary_bus');
   }
 
-  get #isHeldInReset(): boolean {
-    return (this.slot.config.get('bridge_control') & secondaryBusReset) !== 0;
+  /** The device is held in reset, or its slot has no power. */
+  get #isSilent(): boolean {
+    return (this.slot.config.get('bridge_control') & secondaryBusReset) !== 0 || this.hotPlug?.hasPower === false;
   }
 
   #forEach(act: (child: Child) => void): void {
@@ -194,6 +237,7 @@ export class RootPort {
   }
 
   #resetChildren(): void {
+    this.hotPlug?.restore();
     this.#forEach(({ slot }) => slot.reset());
     this.#number();
   }

@@ -161,6 +161,10 @@ export class RiscvIommuDriver implements IommuDriver {
     return device;
   }
 
+  releaseDevice(device: IommuDevice): void {
+    this.#devices.delete(device.host.rid);
+  }
+
   /** The silicon and the device can do ATS, and translated addresses can be made to pass stage 2. */
   hasAts(device: IommuDevice): boolean {
     return this.#invalidations !== undefined && device.host.ats;
