@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildInitramfs, init } from './initramfs.ts';
+import { buildInitramfs, fileSystemTools, init } from './initramfs.ts';
 import { collectModules } from './modules.ts';
 import { fetchPackages, NoPackages } from './packages.ts';
 import { tarFiles } from './tar.ts';
@@ -21,7 +21,9 @@ export interface LinuxGuest {
 const cache = fileURLToPath(new URL('../../.cache/linux/', import.meta.url));
 
 const record = join(cache, 'guest.json');
-const digest = (): string => createHash('sha256').update(init()).digest('hex');
+/** Counts what goes into the RAM disk besides `/init`. */
+const contentsVersion = 2;
+const digest = (): string => createHash('sha256').update(init()).update(`${contentsVersion}`).digest('hex');
 
 /** What an earlier `makeLinux` left. */
 export function cachedLinux(): LinuxGuest | undefined {
@@ -36,7 +38,7 @@ export function makeLinux(say: (line: string) => void): LinuxGuest {
   const before = cachedLinux();
   if (before) return before;
   mkdirSync(cache, { recursive: true });
-  const { kernel: version, archives } = fetchPackages(join(cache, 'apt'), say);
+  const { kernel: version, archives, fileSystemTools: toolArchives } = fetchPackages(join(cache, 'apt'), say);
   const find = (archive: Buffer, name: RegExp): Uint8Array => {
     for (const file of tarFiles(archive)) if (name.test(file.name)) return file.content;
     throw new NoPackages(`a package does not hold ${name.source}`);
@@ -44,6 +46,8 @@ export function makeLinux(say: (line: string) => void): LinuxGuest {
   const modules = collectModules(tarFiles(archives.modules()));
   say(`modules: ${modules.map(({ name }) => name).join(' ')}`);
   const busybox = find(archives.busybox(), /(^|\/)bin\/busybox$/);
+  const tools = fileSystemTools(toolArchives().flatMap((archive) => [...tarFiles(archive)]));
+  say(`programs: busybox ${tools.map(({ name }) => name).join(' ')}`);
   const guest = {
     version,
     kernel: join(cache, `vmlinuz-${version}`),
@@ -51,7 +55,7 @@ export function makeLinux(say: (line: string) => void): LinuxGuest {
     plainInitrd: join(cache, 'initrd-plain.img'),
   };
   writeFileSync(guest.kernel, find(archives.binary(), /\/vmlinuz(-[^/]*)?$/));
-  writeFileSync(guest.initrd, buildInitramfs(busybox, modules));
+  writeFileSync(guest.initrd, buildInitramfs(busybox, modules, tools));
   writeFileSync(guest.plainInitrd, buildInitramfs(busybox, []));
   writeFileSync(record, JSON.stringify({ ...guest, made: digest() }));
   return guest;

@@ -19,6 +19,8 @@ export interface Packages {
   readonly kernel: string;
   /** Data archives (tar) by what they hold. */
   readonly archives: { readonly binary: () => Buffer; readonly modules: () => Buffer; readonly busybox: () => Buffer };
+  /** Data archives of e2fsprogs and all that it needs; none where apt could not give them. */
+  readonly fileSystemTools: () => Buffer[];
 }
 
 const hasCommand = (name: string): boolean => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0;
@@ -114,11 +116,22 @@ export function fetchPackages(folder: string, say: (line: string) => void): Pack
     say(`fetching ${packages.join(', ')}`);
     const download = apt.get('download', ...packages);
     if (!download.isOk) throw new NoPackages(/^E: (.*)$/m.exec(download.said)?.[1] ?? 'the download failed');
+    const contents = (path: string): Buffer =>
+      execFileSync('dpkg-deb', ['--fsys-tarfile', path], { maxBuffer: archiveBytes });
     const data = (name: string) => (): Buffer => {
       const newest = readdirSync(folder).filter((file) => file.startsWith(`${name}_`)).toSorted().at(-1)!; // prettier-ignore
-      return execFileSync('dpkg-deb', ['--fsys-tarfile', join(folder, newest)], { maxBuffer: archiveBytes });
+      return contents(join(folder, newest));
     };
+    say('fetching e2fsprogs and its libraries');
+    // With nothing installed in the private root this downloads the whole closure.
+    const tools = apt.get('install', '--download-only', '--yes', '--no-install-recommends', 'e2fsprogs');
+    if (!tools.isOk) say(`no e2fsprogs: ${/^E: (.*)$/m.exec(tools.said)?.[1] ?? 'the download failed'}`);
+    const cached = join(folder, 'archives');
     return {
+      fileSystemTools: () =>
+        readdirSync(cached)
+          .filter((file) => tools.isOk && file.endsWith('.deb'))
+          .map((file) => contents(join(cached, file))),
       kernel,
       archives: { binary: data(packages[0]!), modules: data(packages[1]!), busybox: data('busybox-static') },
     };

@@ -9,6 +9,11 @@ const file = join('.cache', `iommulab-linux-${threadId}.js`);
 let built: Promise<void> | undefined;
 const prompt = 'guest# ';
 
+export interface GuestOptions {
+  /** On a terminal of its own, which `script` makes. */
+  readonly terminal?: boolean;
+}
+
 export class Guest {
   readonly #child: ChildProcess;
   readonly #ended: Promise<number | null>;
@@ -28,10 +33,19 @@ export class Guest {
     this.#ended = new Promise((resolve) => child.on('close', (code) => { this.#onText(); resolve(code); })); // prettier-ignore
   }
 
-  static async start(args: readonly string[]): Promise<Guest> {
+  static async start(args: readonly string[], { terminal = false }: GuestOptions = {}): Promise<Guest> {
     mkdirSync('.cache', { recursive: true });
     await (built ??= bundle('cmd/main.ts', file));
-    return new Guest(spawn(process.execPath, [file, 'run', ...args], { env: { ...process.env, NO_COLOR: '1' } }));
+    const command = [process.execPath, file, 'run', ...args];
+    const env = { ...process.env, NO_COLOR: '1' };
+    if (!terminal) return new Guest(spawn(command[0]!, command.slice(1), { env }));
+    const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+    return new Guest(spawn('script', ['--quiet', '--return', '--command', quoted, '/dev/null'], { env }));
+  }
+
+  /** Types on the console. */
+  type(text: string): void {
+    this.#child.stdin!.write(text);
   }
 
   /** What comes up to this text, and the text. */

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, expect } from 'vitest';
 import { cachedLinux, makeLinux } from '#guest-images/linux/make';
 import { NoPackages } from '#guest-images/linux/packages';
-import { Guest } from './guest.ts';
+import { Guest, type GuestOptions } from './guest.ts';
 
 let missing = 'neither .cache/linux is there nor IOMMULAB_LINUX=1 set';
 const findLinux = () => {
@@ -39,8 +39,9 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const guests: Guest[] = [];
 afterEach(() => guests.splice(0).forEach((guest) => guest.kill()));
 /** `iommulab run` with these arguments, killed after the test. */
-export const start = async (...args: readonly string[]): Promise<Guest> => {
-  const guest = await Guest.start(args);
+export const start = async (...given: readonly (string | GuestOptions)[]): Promise<Guest> => {
+  const isText = (one: string | GuestOptions): one is string => typeof one === 'string';
+  const guest = await Guest.start(given.filter(isText), given.find((one) => !isText(one)) as GuestOptions | undefined);
   guests.push(guest);
   return guest;
 };

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { encodeCpio, fileTypes } from '#guest-images/linux/cpio';
-import { buildInitramfs } from '#guest-images/linux/initramfs';
+import { buildInitramfs, fileSystemTools } from '#guest-images/linux/initramfs';
 import { collectModules } from '#guest-images/linux/modules';
 import { tarFiles } from '#guest-images/linux/tar';
 
@@ -30,6 +30,18 @@ describe('cpio', () => {
     expect(listing).toMatch(/^crw-------.* 5, +1 .* dev\/console$/m);
     expect(listing).toMatch(/^-rwxr-xr-x.* init$/m);
     expect(listing).toMatch(/^-rw-r--r--.* 6 .* lib\/modules\/nvme\.ko$/m);
+  });
+
+  it('file system tools lie where they and their libraries are looked for, whatever their versions', () => {
+    const file = (name: string, target?: string) => ({ name, content: bytes(name), ...(target ? { target } : {}) });
+    const entries = fileSystemTools([
+      file('usr/sbin/mke2fs'), file('usr/sbin/mkfs.ext4', 'mke2fs'), file('sbin/e2fsck'), file('usr/sbin/tune2fs'),
+      file('usr/lib/riscv64-linux-gnu/libext2fs.so.2.4'), file('usr/lib/riscv64-linux-gnu/libext2fs.so.2', 'libext2fs.so.2.4'),
+      file('usr/lib/riscv64-linux-gnu/libc.so.6'), file('lib/ld-linux-riscv64-lp64d.so.1'), file('usr/lib/riscv64-linux-gnu/libcrypt.so.1'),
+    ]); // prettier-ignore
+    expect(entries.map(({ name }) => name).toSorted()).toEqual([
+      'lib/ld-linux-riscv64-lp64d.so.1', 'lib/libc.so.6', 'lib/libext2fs.so.2', 'sbin/e2fsck', 'sbin/mke2fs',
+    ]); // prettier-ignore
   });
 
   it('the same entries give the same bytes', () => {
