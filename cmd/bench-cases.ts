@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { MachineConfigInput } from '#vmm/config/schema';
 import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
 import { deviceRate, frameRate, processRate } from './bench-devices.ts';
@@ -35,12 +36,20 @@ const diskBytes = 64 << 20;
 type Ended = readonly [fields: ReadonlyMap<string, string>, wall: number, cpu: number];
 
 /** Runs a benchmark guest; one entry for each `bench: event=end` line. */
-async function runGuest(image: string, append: string, disk: boolean): Promise<readonly Ended[]> {
+async function runGuest(
+  image: string,
+  append: string,
+  disk: boolean,
+  more: MachineConfigInput = {},
+): Promise<readonly Ended[]> {
   const folder = mkdtempSync(join(tmpdir(), 'iommulab-bench-'));
   try {
     const path = join(folder, 'disk.img');
     if (disk) writeFileSync(path, new Uint8Array(diskBytes));
-    const config = readMachine({ timeout: ['300s'] }, { image, append, ...(disk ? { disks: [{ path }] } : {}) });
+    const config = readMachine(
+      { timeout: ['300s'] },
+      { image, append, ...(disk ? { disks: [{ path }] } : {}), ...more },
+    );
     const ended: Ended[] = [];
     const decoder = new TextDecoder();
     let line = '';
@@ -98,6 +107,46 @@ async function nvmePairs(block: string, depth: number, mib: number): Promise<Mea
   });
   const costs = pairs.map(([through, past]) => (through![2] / past![2] - 1) * 100);
   return [...rates, { name: `${name}: cost of the IOMMU`, value: medianOf(costs), unit: '%' }];
+}
+
+/**
+ * Page requests of a device, the guest's handler, its answers and the retries: the whole way, with the guest in it. In
+ * CPU time, as others on the machine disturb that least.
+ */
+async function pageRequests(): Promise<Measured[]> {
+  const ended = await runGuest('bench-vpri', 'rounds=8 pages=4000', false, { exercisers: [{}] });
+  return ended.flatMap(([fields, , cpu]): Measured[] => {
+    const [depth, group] = [fields.get('depth')!, Number(fields.get('group'))];
+    const name = `pri: page requests, ${group === 1 ? depth : `${depth} groups of ${group}`} in flight`;
+    const requests = Number(fields.get('requests'));
+    const isAlone = depth === '1';
+    return [
+      {
+        name,
+        value: requests / cpu,
+        unit: '/s of CPU time',
+        ...(isAlone ? {} : { target: `≥ ${formatCount(50_000)}` }),
+      },
+      // Alone, most instructions are those with which the process waits for its device.
+      ...(isAlone
+        ? [
+            {
+              name: `${name}, to the completed retry`,
+              value: (cpu / requests) * 1e6,
+              unit: 'µs of CPU time',
+              target: '≤ 60',
+            },
+          ]
+        : [
+            {
+              name,
+              value: Number(fields.get('instructions')),
+              unit: 'guest instructions each',
+              target: `≤ ${formatCount(3000)}`,
+            },
+          ]),
+    ];
+  });
 }
 
 function ioctlCosts(): Measured[] {
@@ -201,6 +250,7 @@ const cases: readonly Case[] = [
     const target = what === 'IOTLB hit' ? { target: hitTarget } : {};
     return { name, run: () => [{ name, value: translationRate(pages, { first, second }), unit: '/s', ...target }] };
   }),
+  { name: 'pri: page requests', run: () => medians(pageRequests) },
   {
     name: 'trace: events',
     run: () =>

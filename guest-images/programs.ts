@@ -114,4 +114,9 @@ export const programs = [
     title: 'Benchmark: NVMe reads',
     proves: "How fast NVMe reads are through the IOMMU's page tables and past them.",
   },
+  {
+    name: 'bench-vpri',
+    title: 'Benchmark: page requests',
+    proves: 'How fast a device gets pages that are not there, by page requests that the guest answers.',
+  },
 ] as const satisfies readonly GuestProgram[];

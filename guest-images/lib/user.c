@@ -145,6 +145,8 @@ bool user_make_present(struct user_process *p, u64 address) {
   fence();
   *(volatile u64 *)pte = page >> 2 | (is_file(address) ? PTE_FILE : PTE_DATA) | PTE_OWNED;
   fence();
+  // Pages of processes that are gone are still in the list.
+  while (resident_out != resident_in && resident[resident_out % RESIDENT_MAX].address == 0) resident_out++;
   REQUIRE(resident_in - resident_out < RESIDENT_MAX, "too many pages in memory");
   resident[resident_in % RESIDENT_MAX].process = p;
   resident[resident_in++ % RESIDENT_MAX].address = address;

@@ -1,7 +1,7 @@
 import { quiet, type Trace } from '#vmm/base/events';
 import { noPasid } from '#vmm/base/ports';
 import type { Operands } from '#iommufd/arch/riscv/commands';
-import { pageRequestPayload, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults';
+import { pageRequestMessage, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults';
 import type { PageRequest } from '#iommufd/arch/riscv/ports';
 import type { ProduceResult } from '#iommufd/arch/riscv/record-queue';
 import type { PageFault } from '#iommufd/client/iommufd';
@@ -38,6 +38,7 @@ const { IOMMUFD_PAGE_RESP_SUCCESS: success, IOMMUFD_PAGE_RESP_INVALID: invalid }
 /** Neither PCI Express nor the RISC-V IOMMU bounds the time to answer; a VMM that never did would keep cookies for ever. */
 const defaultResponseNs = 1_000_000_000;
 const defaultMostGroups = 4096;
+const [groupOf, codeOf] = [pageResponsePayload.reader('PRGI'), pageResponsePayload.reader('code')];
 /** Groups by who may answer them: device_id is 24 bits, the index 9. */
 const keyOf = (deviceId: number, index: number): number => deviceId * 512 + index;
 
@@ -90,7 +91,7 @@ export class PageRequests {
       return;
     }
     const processIdValid = (fault.flags & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID) !== 0;
-    const perm = (bit: number): bigint => ((fault.perm & bit) !== 0 ? 1n : 0n);
+    const may = (bit: number): boolean => (fault.perm & bit) !== 0;
     // Before it is queued: the guest's interrupt may be answered at once.
     const group = isLast ? this.#remember(device, fault, processIdValid ? fault.pasid : noPasid) : undefined;
     const result = this.#options.queue(device.deviceId, {
@@ -98,16 +99,16 @@ export class PageRequests {
       segment: undefined,
       processIdValid,
       processId: fault.pasid,
-      supervisor: perm(uapi.IOMMU_PGFAULT_PERM_PRIV) === 1n,
-      execute: perm(uapi.IOMMU_PGFAULT_PERM_EXEC) === 1n,
-      payload:
-        (BigInt(fault.addr) & ~0xfffn) |
-        pageRequestPayload.encode({
-          R: perm(uapi.IOMMU_PGFAULT_PERM_READ),
-          W: perm(uapi.IOMMU_PGFAULT_PERM_WRITE),
-          L: isLast ? 1n : 0n,
-          PRGI: BigInt(fault.grpid & 511),
-        }),
+      supervisor: may(uapi.IOMMU_PGFAULT_PERM_PRIV),
+      execute: may(uapi.IOMMU_PGFAULT_PERM_EXEC),
+      payload: pageRequestMessage(
+        Number(fault.addr >> 32n),
+        Number(fault.addr & 0xffff_ffffn),
+        may(uapi.IOMMU_PGFAULT_PERM_READ),
+        may(uapi.IOMMU_PGFAULT_PERM_WRITE),
+        isLast,
+        fault.grpid,
+      ),
     });
     if (result === 'queued' || !group) return;
     // §2.7: a full queue is Success, so that the device asks again; any other reason is a Response Failure.
@@ -159,13 +160,14 @@ export class PageRequests {
    * second answer, a group that was given up) goes no further.
    */
   respond(operands: Operands): void {
-    const { PRGI, code } = pageResponsePayload.decode(operands.PAYLOAD);
+    const high = Number(operands.PAYLOAD >> 32n);
+    const [index, code] = [groupOf(0, high), codeOf(0, high)];
     const deviceId = Number(operands.RID) | (operands.DSV ? Number(operands.DSEG) << 16 : 0);
     const pasid = operands.PV ? Number(operands.PID) : noPasid;
-    const same = this.#groups.get(keyOf(deviceId, Number(PRGI)));
+    const same = this.#groups.get(keyOf(deviceId, index));
     // Without a PASID the index alone names the group (PCI Express Base 6.0 §10.4.2).
     const group = same?.find((one) => pasid === noPasid || one.pasid === pasid);
-    const isSuccess = Number(code) === pageResponseCode.success;
+    const isSuccess = code === pageResponseCode.success;
     if (group) {
       this.#forget(group);
       this.#options.host.respondFault(group.cookie, isSuccess ? success : invalid);
@@ -174,8 +176,8 @@ export class PageRequests {
       this.#trace.emit('viommu.page-response', {
         rid: deviceId,
         pasid,
-        group: Number(PRGI),
-        code: Number(code),
+        group: index,
+        code,
         outcome: group ? 'answered' : 'unmatched',
       });
   }

@@ -93,6 +93,18 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
     return (raw & mask) >> shift;
   }
 
+  /**
+   * Takes one field out of the two 32-bit halves of a value, as an unsigned number: for hot paths, which hold no bigint.
+   * RangeError for a field that lies in both halves.
+   */
+  reader(name: keyof F & string): (lo: number, hi: number) => number {
+    const { hi, lo } = this.#field(name);
+    if (lo < 32 !== hi < 32) throw new RangeError(`${name}: bits ${hi}:${lo} lie in both halves`);
+    const shift = lo % 32;
+    const mask = 2 ** (hi - lo + 1) - 1;
+    return lo < 32 ? (low) => (low >>> shift) & mask : (_low, high) => (high >>> shift) & mask;
+  }
+
   /** `raw` with one field replaced; RangeError when the value does not fit. */
   set(raw: bigint, name: keyof F & string, value: bigint): bigint {
     return (raw & ~this.mask(name)) | this.encode({ [name]: value } as Partial<Decoded<F>>);
@@ -106,10 +118,14 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
 
   encode(values: Partial<Decoded<F>>): bigint {
     let raw = 0n;
-    for (const [name, value] of Object.entries(values) as [keyof F & string, bigint][]) {
-      const { hi, lo } = this.#field(name);
-      if (value < 0n || value >> BigInt(hi - lo + 1)) throw new RangeError(`${name}=${value} does not fit ${hi}:${lo}`);
-      raw |= value << BigInt(lo);
+    for (const name in values) {
+      const field = this.#field(name);
+      const value = values[name]!;
+      if (value === 0n) continue;
+      const { mask, shift } = field;
+      const placed = value << shift;
+      if (value < 0n || placed & ~mask) throw new RangeError(`${name}=${value} does not fit ${field.hi}:${field.lo}`);
+      raw |= placed;
     }
     return raw;
   }

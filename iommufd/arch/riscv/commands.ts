@@ -5,7 +5,8 @@
 import { register, type Register } from '#vmm/base/bits';
 import type { Capabilities } from './registers.ts';
 
-const head = { opcode: { bits: [6, 0] }, func3: { bits: [9, 7] } } as const;
+const func3Shift = 7;
+const head = { opcode: { bits: [6, 0] }, func3: { bits: [9, func3Shift] } } as const;
 
 // prettier-ignore
 const iotinval = register({ width: 64, spec: 'RISC-V IOMMU §3.1.1', fields: {
@@ -116,7 +117,7 @@ const places = (row: CommandRow): OperandPlace[] =>
   );
 const byCode = new Map(
   Object.entries(commands).map(([name, row]) => [
-    row.opcode | (row.func3 << 7),
+    row.opcode | (row.func3 << func3Shift),
     { name: name as CommandName, row: row as CommandRow, places: places(row) },
   ]),
 );
@@ -136,10 +137,18 @@ export const decodeCommand = (low: bigint, high: bigint, context: CommandContext
 /** The two doublewords of a command; RangeError when an operand does not fit or the command lacks it. */
 export const encodeCommand = (name: CommandName, operands: Partial<Operands> = {}): [bigint, bigint] => {
   const row: CommandRow = commands[name];
-  const low: Record<string, bigint> = { opcode: BigInt(row.opcode), func3: BigInt(row.func3) };
-  const high: Record<string, bigint> = {};
-  for (const [operand, value] of Object.entries(operands))
-    if (row.low.fields.has(operand)) low[operand] = value;
-    else high[operand] = value;
-  return [row.low.encode(low), row.high.encode(high)];
+  let low = BigInt(row.opcode | (row.func3 << func3Shift));
+  let high = 0n;
+  for (const operand in operands) {
+    const value = operands[operand as keyof Operands];
+    if (value === undefined) continue;
+    const inLow = row.low.fields.get(operand);
+    const field = inLow ?? row.high.fields.get(operand);
+    if (!field) throw new RangeError(`${name} has no operand ${operand}`);
+    const placed = value << field.shift;
+    if (value < 0n || placed & ~field.mask) throw new RangeError(`${operand}=${value} does not fit ${name}`);
+    if (inLow) low |= placed;
+    else high |= placed;
+  }
+  return [low, high];
 };

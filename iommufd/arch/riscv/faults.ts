@@ -115,6 +115,51 @@ export const pageResponsePayload = register({
   spec: 'RISC-V IOMMU §3.1.4',
   fields: { PRGI: { bits: [40, 32] }, code: { bits: [47, 44] }, destination: { bits: [63, 48] } },
 });
+const halves = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+const shiftOf = (field: { readonly shift: bigint } | undefined): number => Number(field!.shift);
+const recordAt = {
+  PID: shiftOf(pageRequestRecord.fields.get('PID')),
+  PV: shiftOf(pageRequestRecord.fields.get('PV')) - 32,
+  PRIV: shiftOf(pageRequestRecord.fields.get('PRIV')) - 32,
+  EXEC: shiftOf(pageRequestRecord.fields.get('EXEC')) - 32,
+  DID: shiftOf(pageRequestRecord.fields.get('DID')) - 32,
+};
+/** `pageRequestRecord` of a request, in numbers; what a request without PASID has no place for is left out. */
+export const pageRequestHead = (deviceId: number, processId: number, supervisor: boolean, execute: boolean): bigint => {
+  const withProcess = (1 << recordAt.PV) | (supervisor ? 1 << recordAt.PRIV : 0) | (execute ? 1 << recordAt.EXEC : 0);
+  const has = processId >= 0;
+  return halves((deviceId << recordAt.DID) | (has ? withProcess : 0), has ? processId << recordAt.PID : 0);
+};
+const payloadAt = {
+  W: shiftOf(pageRequestPayload.fields.get('W')),
+  L: shiftOf(pageRequestPayload.fields.get('L')),
+  PRGI: shiftOf(pageRequestPayload.fields.get('PRGI')),
+};
+/** `pageRequestPayload` of a request for the page around (hi, lo), in numbers. */
+export const pageRequestMessage = (
+  hi: number,
+  lo: number,
+  read: boolean,
+  write: boolean,
+  last: boolean,
+  group: number,
+): bigint =>
+  halves(
+    hi,
+    (lo & ~0xfff) |
+      (read ? 1 : 0) |
+      (write ? 1 << payloadAt.W : 0) |
+      (last ? 1 << payloadAt.L : 0) |
+      ((group & 511) << payloadAt.PRGI),
+  );
+const responseAt = {
+  code: shiftOf(pageResponsePayload.fields.get('code')) - 32,
+  destination: shiftOf(pageResponsePayload.fields.get('destination')) - 32,
+};
+/** `pageResponsePayload` in numbers. */
+export const pageResponseMessage = (group: number, code: number, destination: number): bigint =>
+  halves((destination << responseAt.destination) | (code << responseAt.code) | group, 0);
+
 /** PCIe response codes of a Page Request Group Response. */
 export const pageResponseCode = { success: 0, invalidRequest: 1, responseFailure: 15 } as const;
 /** PCIe message codes. */

@@ -9,7 +9,7 @@ import {
   faultRecordBytes,
   messageCode,
   pageRequestPayload,
-  pageRequestRecord,
+  pageRequestHead,
   pageRequestRecordBytes,
   pageResponseCode,
   pageResponsePayload,
@@ -270,13 +270,7 @@ export class FrontEnd implements MmioDevice {
    */
   queuePageRequest(deviceId: number, request: PageRequest): ProduceResult {
     const pv = request.processIdValid;
-    const head = pageRequestRecord.encode({
-      PID: pv ? BigInt(request.processId) : 0n,
-      PV: pv ? 1n : 0n,
-      PRIV: pv && request.supervisor ? 1n : 0n,
-      EXEC: pv && request.execute ? 1n : 0n,
-      DID: BigInt(deviceId),
-    });
+    const head = pageRequestHead(deviceId, pv ? request.processId : -1, request.supervisor, request.execute);
     const result = this.#pageRequests.produce([head, request.payload]);
     if (result === 'queued') this.#interrupts.pend('pip');
     else if (result !== 'off') this.#interrupts.updateLevels();

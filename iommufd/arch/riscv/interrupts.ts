@@ -21,6 +21,7 @@ const causes = {
 } as const;
 export type InterruptCause = keyof typeof causes;
 const leveled = ['cip', 'fip', 'pip'] as const;
+const everyCause = Object.entries(causes) as [InterruptCause, (typeof causes)[InterruptCause]][];
 const wsi = bit(fctl.mask('WSI'));
 const vectorMask = bit(icvec.mask('civ'));
 
@@ -111,7 +112,7 @@ export class Interrupts {
   /** Software wrote ones to ipsr: the bits go one by one, and each is set again while its condition holds (§5.18). */
   acknowledge(bits: number): void {
     const words = this.#registers.words;
-    for (const [cause, row] of Object.entries(causes) as [InterruptCause, (typeof causes)[InterruptCause]][]) {
+    for (const [cause, row] of everyCause) {
       if (!(bits & row.pending)) continue;
       words[offsets.ipsr >>> 2]! &= ~row.pending;
       if (row.csr >= 0 && words[row.csr >>> 2]! & row.level) this.pend(cause);
@@ -135,7 +136,7 @@ export class Interrupts {
     const words = this.#registers.words;
     let wires = 0;
     if (words[offsets.fctl >>> 2]! & wsi)
-      for (const row of Object.values(causes))
+      for (const [, row] of everyCause)
         if (words[offsets.ipsr >>> 2]! & row.pending)
           wires |= 1 << ((words[offsets.icvec >>> 2]! >>> row.vectorShift) & vectorMask);
     const changed = wires ^ this.#wires;

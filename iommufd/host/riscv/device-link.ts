@@ -33,6 +33,7 @@ interface DeviceLinkOptions {
  */
 const defaultTimeoutNs = 10_000_000;
 const itags = 32;
+const [groupOf, codeOf] = [pageResponsePayload.reader('PRGI'), pageResponsePayload.reader('code')];
 
 /** The root complex between a RISC-V IOMMU and the functions behind it: messages, and the timer of invalidations. */
 export class DeviceLink {
@@ -154,11 +155,11 @@ export class DeviceLink {
 
   /** A Page Request Group Response. */
   respond(message: DeviceMessage): void {
-    const { PRGI, code } = pageResponsePayload.decode(message.payload);
+    const high = Number(message.payload >> 32n);
     const response: PageResponseMessage = {
       pasid: message.processId ?? noPasid,
-      group: Number(PRGI),
-      code: Number(code),
+      group: groupOf(0, high),
+      code: codeOf(0, high),
     };
     if (this.#trace.on)
       this.#trace.emit('pri.response', {

@@ -14,6 +14,9 @@ export type WalkRoots = {
   readonly directoryRoot: number;
   /** -1 without a second stage. */
   readonly gscid: number;
+  /** Translation requests are answered; with guest-physical addresses under T2GPA. */
+  readonly enAts: boolean;
+  readonly t2gpa: boolean;
   readonly secondLevels: number;
   readonly secondRoot: number;
   /** MSI page table on: guest pages whose number equals `pattern` outside `mask` are interrupt files. */
@@ -69,6 +72,8 @@ export class FastWalk {
   /** Sum of `right` (iotlb.ts), without execute where the page has no R. */
   rights = 0;
   global = false;
+  /** The last walk returned false because an entry of the first stage is not valid: nothing is there. */
+  isAbsent = false;
   // Answer of the last `process` that returned true.
   pscid = 0;
   /** iosatp.MODE. */
@@ -192,6 +197,7 @@ export class FastWalk {
   /** `firstLevels`: of the first stage, 0 Bare; `firstRoot`: its root's page. True with the answer in the fields. */
   walk(roots: WalkRoots, firstLevels: number, firstRoot: number, hi: number, lo: number, write: boolean): boolean {
     const { secondLevels, secondRoot } = roots;
+    this.isAbsent = false;
     let flags = -1;
     let shift = bareShift;
     let guest: number;
@@ -226,6 +232,10 @@ export class FastWalk {
         const entry = words[at]!;
         const high = words[at + 1]!;
         this.references++;
+        if (!(entry & V)) {
+          this.isAbsent = true;
+          return false;
+        }
         if (high & unusual || high > 0x1ff) return false;
         const page = (entry >>> 10) | (high << 22);
         if ((entry & pointerMask) === V) {

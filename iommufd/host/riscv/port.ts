@@ -9,7 +9,7 @@ import { iohgatpMode, iosatpMode } from '#iommufd/arch/riscv/tables';
 import { Segments } from '../bypass-port.ts';
 import { processTag, right, spaceTag } from '../iotlb.ts';
 import type { DeviceContext } from './contexts.ts';
-import { processBits, type WalkRoots } from './fast-walk.ts';
+import { type FastWalk, processBits, type WalkRoots } from './fast-walk.ts';
 import type { RiscvIommu } from './iommu.ts';
 import { storeMrif } from './mrif.ts';
 import { needOf, type TranslationRequest } from './translation.ts';
@@ -244,6 +244,29 @@ export class RiscvPort implements DmaPort {
     return this.#miss(space, hi | 0, lo | 0, pasid, need);
   }
 
+  /**
+   * A translation request for user's rights, where it is simple (§2.6): the answer is in `fast`, which says `isAbsent`
+   * where there is nothing. Undefined: not so simple.
+   */
+  protected fastTranslation(hi: number, lo: number, pasid: number, write: boolean): FastWalk | undefined {
+    const iommu = this.#iommu;
+    const { fast } = iommu;
+    if (!fast || iommu.isWatched) return undefined;
+    const space = this.#space(pasid);
+    const roots = this.#roots;
+    if (space < 0 || !roots?.enAts || roots.msi) return undefined;
+    const levels = this.#spaces[space + word.levels]!;
+    // Where a stage is Bare the plain answer is larger than any page.
+    if (levels <= 0) return undefined;
+    const found = fast.walk(roots, levels, this.#spaces[space + word.root]!, hi, lo, write);
+    return found || fast.isAbsent ? fast : undefined;
+  }
+
+  /** True where the device is given guest-physical addresses. Behind `fastTranslation`. */
+  protected get isTranslatedToGuest(): boolean {
+    return this.#roots?.t2gpa === true;
+  }
+
   /** Where in #spaces it stands how a PASID's requests are translated; -1 where they pass untranslated, or fault. */
   #space(pasid: number): number {
     const iommu = this.#iommu;
@@ -394,6 +417,8 @@ export const rootsOf = (dc: DeviceContext): WalkRoots | undefined => {
   return {
     directoryLevels: dc.pdtv && dc.fscPpn < largest ? dc.fscMode : 0,
     directoryRoot: Number(dc.fscPpn & low),
+    enAts: dc.enAts,
+    t2gpa: dc.t2gpa,
     gscid: dc.iohgatpMode === iohgatpMode.Bare ? -1 : dc.gscid,
     secondLevels: levelsOf(dc.iohgatpMode),
     secondRoot: dc.iohgatpMode === iohgatpMode.Bare ? 0 : Number(dc.iohgatpPpn),

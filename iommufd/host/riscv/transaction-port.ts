@@ -16,6 +16,7 @@ import { hpmEvent } from '#iommufd/arch/riscv/registers';
 import { Segments } from '../bypass-port.ts';
 import { processTag, right, spaceTag } from '../iotlb.ts';
 import type { DeviceLink } from './device-link.ts';
+import type { FastWalk } from './fast-walk.ts';
 import type { RiscvIommu } from './iommu.ts';
 import { RiscvPort } from './port.ts';
 import { type TranslationRequest as SiliconRequest, needOf } from './translation.ts';
@@ -214,15 +215,20 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     const iommu = this.#iommu;
     iommu.check?.deviceUsed(this.rid);
     const completion = this.#completion;
-    const asked = this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite);
-    const answer = iommu.atsRequest(asked);
-    completion.status = answer.status;
+    completion.status = 'success';
     completion.hi = 0;
     completion.lo = 0;
     completion.shift = 12;
     completion.read = false;
     completion.write = false;
     completion.execute = false;
+    if (!request.privileged && !request.execute) {
+      const found = this.fastTranslation(request.hi | 0, request.lo | 0, request.pasid, !request.noWrite);
+      if (found) return this.#complete(found, request.pasid);
+    }
+    const asked = this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite);
+    const answer = iommu.atsRequest(asked);
+    completion.status = answer.status;
     if (answer.status === 'success') {
       completion.read = answer.read;
       completion.write = answer.write;
@@ -249,6 +255,22 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
         shift: completion.shift,
         rights: `${completion.read ? 'r' : ''}${completion.write ? 'w' : ''}${completion.execute ? 'x' : ''}`,
       });
+    return completion;
+  }
+
+  #complete({ isAbsent, shift, guestPpn, ppn, rights, global }: FastWalk, pasid: number): TranslationCompletion {
+    const completion = this.#completion;
+    completion.privileged = false;
+    completion.global = !isAbsent && global && pasid !== noPasid;
+    completion.untranslatedOnly = false;
+    if (isAbsent) return completion;
+    const page = this.isTranslatedToGuest ? guestPpn : ppn;
+    const first = page - (page % 2 ** (shift - 12));
+    completion.shift = shift;
+    completion.hi = Math.floor(first / 2 ** 20);
+    completion.lo = (first % 2 ** 20) * 4096;
+    completion.read = true;
+    completion.write = (rights & right.write) !== 0;
     return completion;
   }
 

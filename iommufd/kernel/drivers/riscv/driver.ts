@@ -2,7 +2,7 @@ import { errno } from '#vmm/base/errno';
 import { quiet, type Trace } from '#vmm/base/events';
 import type { HostMemory } from '#vmm/base/memory';
 import { type MmioDevice, noPasid } from '#vmm/base/ports';
-import { faultRecord, pageRequestPayload, pageRequestRecord, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults'; // prettier-ignore
+import { faultRecord, pageRequestPayload, pageRequestRecord, pageResponseCode, pageResponseMessage } from '#iommufd/arch/riscv/faults'; // prettier-ignore
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import type { Capabilities } from '#iommufd/arch/riscv/registers';
 import { encodeDeviceContext, dcTc } from '#iommufd/arch/riscv/tables';
@@ -33,6 +33,21 @@ export interface RiscvIommuDriverOptions {
   readonly invalidations?: InvalidationMonitor;
   readonly trace?: Trace;
 }
+
+const record = {
+  DID: pageRequestRecord.reader('DID'),
+  PID: pageRequestRecord.reader('PID'),
+  PV: pageRequestRecord.reader('PV'),
+  PRIV: pageRequestRecord.reader('PRIV'),
+  EXEC: pageRequestRecord.reader('EXEC'),
+};
+const [isRead, isWrite] = [pageRequestPayload.reader('R'), pageRequestPayload.reader('W')];
+const payload = {
+  /** R and W, where the uAPI's permissions have them too. */
+  RW: (lo: number, hi: number): number => isRead(lo, hi) | (isWrite(lo, hi) << 1),
+  L: pageRequestPayload.reader('L'),
+  PRGI: pageRequestPayload.reader('PRGI'),
+};
 
 const { success, invalidRequest, responseFailure } = pageResponseCode;
 const responseCodes: Readonly<Record<number, number>> = {
@@ -67,7 +82,7 @@ export class RiscvIommuDriver implements IommuDriver {
   #isPartial = false;
   readonly #reader: QueueReader = {
     fault: (record) => this.#report(record),
-    pageRequest: (head, payload) => this.#reportPageRequest(head, payload),
+    pageRequest: (...halves) => this.#reportPageRequest(...halves),
     pageRequestsLost: () => this.#pageRequestsLost(),
   };
 
@@ -99,31 +114,33 @@ export class RiscvIommuDriver implements IommuDriver {
     });
   }
 
-  #reportPageRequest(head: bigint, payload: bigint): void {
-    const { PID, PV, PRIV, EXEC, DID } = pageRequestRecord.decode(head);
-    const { R, W, L, PRGI, address } = pageRequestPayload.decode(payload);
-    const device = this.#devices.get(Number(DID));
+  #reportPageRequest(headLo: number, headHi: number, payloadLo: number, payloadHi: number): void {
+    const rid = record.DID(headLo, headHi);
+    const pasid = record.PV(headLo, headHi) ? record.PID(headLo, headHi) : noPasid;
+    const permissions = payload.RW(payloadLo, payloadHi);
+    const last = payload.L(payloadLo, payloadHi);
+    const group = payload.PRGI(payloadLo, payloadHi);
+    const device = this.#devices.get(rid);
     // A Stop Marker asks for nothing and nobody answers it; the uAPI has no place for one.
-    const isMarker = !R && !W && L === 1n;
+    const isMarker = permissions === 0 && last === 1;
     if (this.#trace.on)
       this.#trace.emit('host.page-request', {
-        rid: Number(DID),
-        pasid: PV ? Number(PID) : noPasid,
-        address: address << 12n,
-        group: Number(PRGI),
-        last: Number(L),
+        rid,
+        pasid,
+        address: (BigInt(payloadHi) << 32n) | BigInt((payloadLo & ~0xfff) >>> 0),
+        group,
+        last,
         marker: isMarker ? 1 : 0,
       });
     if (!device || isMarker) return;
-    const byte = address << 12n;
-    this.#isPartial = L === 0n;
+    this.#isPartial = last === 0;
     this.#core?.reportFault(device, {
-      pasid: PV ? Number(PID) : noPasid,
-      addressHi: Number(byte >> 32n),
-      addressLo: Number(byte & 0xffff_ffffn),
-      perm: Number(R | (W << 1n) | (EXEC << 2n) | (PRIV << 3n)),
-      grpid: Number(PRGI),
-      last: L === 1n,
+      pasid,
+      addressHi: payloadHi,
+      addressLo: (payloadLo & ~0xfff) >>> 0,
+      perm: permissions | (record.EXEC(headLo, headHi) << 2) | (record.PRIV(headLo, headHi) << 3),
+      grpid: group,
+      last: last === 1,
     });
     this.#isPartial = false;
   }
@@ -285,13 +302,13 @@ export class RiscvIommuDriver implements IommuDriver {
   pageResponse(device: IommuDevice, pasid: number, grpid: number, code: number): void {
     // The core refuses each request for which it has no queue; a device takes one answer a group, after the last.
     if (this.#isPartial) return;
-    const destination = BigInt(device.host.rid);
-    const pcieCode = BigInt(responseCodes[code] ?? responseFailure);
-    this.hardware.command('ATS.PRGR', {
-      ...(pasid === noPasid ? {} : { PV: 1n, PID: BigInt(pasid) }),
-      RID: destination,
-      PAYLOAD: pageResponsePayload.encode({ PRGI: BigInt(grpid), code: pcieCode, destination }),
-    });
+    const { rid } = device.host;
+    const RID = BigInt(rid);
+    const PAYLOAD = pageResponseMessage(grpid, responseCodes[code] ?? responseFailure, rid);
+    this.hardware.command(
+      'ATS.PRGR',
+      pasid === noPasid ? { RID, PAYLOAD } : { PV: 1n, PID: BigInt(pasid), RID, PAYLOAD },
+    );
   }
 
   viommuSupports(_device: IommuDevice, type: number): boolean {

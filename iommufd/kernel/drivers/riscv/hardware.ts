@@ -26,8 +26,8 @@ const mostTurns = 8;
 /** What `drain` finds; each gets a copy of the record. */
 export interface QueueReader {
   fault(record: Uint8Array): void;
-  /** The two doublewords of a page-request record. */
-  pageRequest(head: bigint, payload: bigint): void;
+  /** The two doublewords of a page-request record, in halves. */
+  pageRequest(headLo: number, headHi: number, payloadLo: number, payloadHi: number): void;
   /** Page requests were lost, and answered by the silicon (§2.7). */
   pageRequestsLost(): void;
 }
@@ -202,7 +202,8 @@ export class Hardware {
     while (this.#pageRequestHead !== tail) {
       const at = queue + this.#pageRequestHead * pageRequestRecordBytes;
       this.#pageRequestHead = (this.#pageRequestHead + 1) % pageRequests;
-      reader.pageRequest(view.getBigUint64(at, true), view.getBigUint64(at + 8, true));
+      const half = (offset: number): number => view.getUint32(at + offset, true);
+      reader.pageRequest(half(0), half(4), half(8), half(12));
     }
     this.#registers.write(offsets.pqh, 4, this.#pageRequestHead);
     if (!(Number(this.#registers.read(offsets.pqcsr, 4)) & pageRequestErrors)) return;

@@ -164,7 +164,7 @@ const snapshot = (): Uint8Array[] => [
 ];
 
 describe('the fast walk', () => {
-  const took = { all: 0, nested: 0, super: 0, process: 0, context: 0, damagedContext: 0 };
+  const took = { all: 0, nested: 0, super: 0, process: 0, context: 0, damagedContext: 0, absent: 0 };
   it('answers what the plain, spec-ordered walk answers, or leaves it to that', () => {
     const modes = firstStageModes(features).reduce((mask, mode) => mask | (1 << mode), 0);
     const fast = new FastWalk(memory.i32, memory.poolBase, memory.end, modes);
@@ -206,6 +206,12 @@ describe('the fast walk', () => {
         const [hi, lo] = [Number(iova >> 32n) | 0, Number(iova & 0xffff_ffffn) | 0];
         const done = fast.walk(roots, levelsOf(space.mode), Number(space.ppn), hi, lo, c.write);
         const plain = translator.translate(request);
+        if (fast.isAbsent) {
+          // ATS answers at once where there is nothing.
+          if (done || plain.ok) throw new Error('the plain walk finds what is not there');
+          expect(plain.cause.cause).toBe(c.write ? 15 : 13);
+          took.absent++;
+        }
         if (!done) {
           // What is plain and simple must not be left over.
           const isSimple = c.flips.length === 0 && c.firstFlags === 0xdf && c.secondFlags === 0xdf && !c.msi;
