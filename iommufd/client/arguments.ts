@@ -1,3 +1,4 @@
+import { type Data, parts, recordOf } from '#vmm/base/saved';
 import type { IommufdHost, SharedMemory } from './host.ts';
 
 interface Layout {
@@ -13,6 +14,16 @@ export class Arguments {
   readonly host: IommufdHost;
   #memory: SharedMemory;
   #view: DataView;
+  /** Where it lies, since traces show addresses of arguments; its bytes mean nothing between calls. */
+  readonly saved = parts({
+    place: {
+      save: () => ({ address: this.#memory.address, bytes: this.#memory.bytes.length }),
+      restore: (data: Data) => {
+        const { address, bytes } = recordOf(data);
+        if (address !== this.#memory.address) this.#take(this.host.scratch(Number(bytes), Number(address)));
+      },
+    },
+  });
 
   constructor(host: IommufdHost) {
     this.host = host;
@@ -26,12 +37,13 @@ export class Arguments {
   }
   /** Data area of at least `bytes`. Keep nothing of it across calls. */
   room(bytes: number): Uint8Array {
-    if (dataOffset + bytes > this.#memory.bytes.length) {
-      this.#memory = this.host.scratch(dataOffset + bytes);
-      const { buffer, byteOffset, byteLength } = this.#memory.bytes;
-      this.#view = new DataView(buffer, byteOffset, byteLength);
-    }
+    if (dataOffset + bytes > this.#memory.bytes.length) this.#take(this.host.scratch(dataOffset + bytes));
     return this.#memory.bytes.subarray(dataOffset, dataOffset + bytes);
+  }
+  #take(memory: SharedMemory): void {
+    this.#memory = memory;
+    const { buffer, byteOffset, byteLength } = memory.bytes;
+    this.#view = new DataView(buffer, byteOffset, byteLength);
   }
   /** Puts bytes into the data area; their address. */
   put(bytes: Uint8Array): bigint {

@@ -23,8 +23,8 @@ export interface IommufdHost {
   poll(fd: number): number;
   /** Shared mapping of a file descriptor; its address. */
   mmap(fd: number, length: number, prot: number, offset: number): number;
-  /** Memory for arguments; made once and used again for every call. */
-  scratch(bytes: number): SharedMemory;
+  /** Memory for arguments; made once and used again for every call. `at`: there, for a process that is taken up again. */
+  scratch(bytes: number, at?: number): SharedMemory;
   /** Calls `wake` each time the fd has become readable (from within whatever made it so); the result stops it. */
   watch(fd: number, wake: () => void): () => void;
 }

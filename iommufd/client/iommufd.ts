@@ -27,6 +27,7 @@ import {
   iommufdUapi as K,
 } from '#iommufd/uapi/iommufd';
 import { errno } from '#vmm/base/errno';
+import { part, parts } from '#vmm/base/saved';
 import { Arguments } from './arguments.ts';
 import type { IommufdHost } from './host.ts';
 import { type Result, refused } from './result.ts';
@@ -70,6 +71,7 @@ export class Iommufd {
   readonly host: IommufdHost;
   readonly fd: number;
   readonly #args: Arguments;
+  readonly saved = parts({ arguments: part(() => this.#args) });
 
   private constructor(host: IommufdHost, fd: number) {
     this.host = host;

@@ -8,6 +8,7 @@ import type { Igroup } from './objects/group.ts';
 import { type KernelObject, ObjectTable } from './objects/object.ts';
 import type { PhysicalGroup } from './physical-device.ts';
 import { MmapTable } from './mmap.ts';
+import { savedContext } from './saved-context.ts';
 
 /** `struct iommufd_ctx`: one open of /dev/iommu (or of /dev/vfio/vfio), and everything made through it. */
 export class Context extends OpenFile {
@@ -20,6 +21,7 @@ export class Context extends OpenFile {
   accountMode: Exclude<AccountMode, 'none'>;
   /** The IOAS behind the VFIO type1 ioctls. */
   vfioIoas: Ioas | undefined;
+  override readonly saved = savedContext(this);
 
   constructor(kernel: Kernel, accountMode: Exclude<AccountMode, 'none'>) {
     super();

@@ -1,4 +1,5 @@
 import { errno } from '#vmm/base/errno';
+import type { Saved } from '#vmm/base/saved';
 import { LowestIds } from './ids.ts';
 
 /** poll events (EPOLLIN, EPOLLOUT, EPOLLRDNORM). */
@@ -20,6 +21,9 @@ export abstract class OpenFile {
   put(): void {
     if (--this.#references === 0) this.release();
   }
+
+  /** What of it changes, for snapshots of a process whose files are open already. */
+  readonly saved?: Saved;
 
   ioctl(_request: number, _argument: number): number {
     return -errno.ENOTTY;

@@ -1,9 +1,18 @@
+import { field, parts, plainList } from '#vmm/base/saved';
+
 /** Lowest free number first, as the kernel's xarray allocates: O(log n) with n freed numbers outstanding. */
 export class LowestIds {
   readonly #limit: number;
   #next: number;
   /** Binary min-heap of freed ids below `#next`. */
   readonly #free: number[] = [];
+  readonly saved = parts({
+    next: field(
+      () => this.#next,
+      (value) => (this.#next = value),
+    ),
+    free: plainList(() => this.#free),
+  });
 
   constructor(first: number, limit = 2 ** 31) {
     this.#next = first;

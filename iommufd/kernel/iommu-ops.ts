@@ -14,6 +14,7 @@
  * - `pasid` is 1 … 2^20-1, or `noPasid` (-1, vmm/base/ports) for the RID itself.
  */
 import type { Rid } from '#vmm/base/address';
+import type { Data, Saved } from '#vmm/base/saved';
 
 /** 0, or a positive errno. */
 export type Errno = number;
@@ -171,6 +172,8 @@ export interface NestedDomain extends DomainBase {
    * Sets `array.handled`. Unknown `array.type` is EINVAL, also with `count` 0.
    */
   cacheInvalidate?(array: UserDataArray): Errno;
+  /** For a snapshot: what `Viommu.restoreNested` makes it from. */
+  state?(): Data;
 }
 export type Domain = PagingDomain | NestedDomain;
 
@@ -232,6 +235,9 @@ export interface Viommu {
    * index, size or alignment), EEXIST (slot in use).
    */
   hwQueueInit?(request: HwQueueRequest): (() => void) | Errno;
+  /** For snapshots: what of it changes, and nested domains of it again. */
+  readonly saved?: Saved;
+  restoreNested?(state: Data): NestedDomain;
   /** The vIOMMU's end: no vDEVICE, nested domain or queue of it lives. */
   destroy?(): void;
 }
@@ -239,7 +245,8 @@ export interface Viommu {
 // ── Driver ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** One page request as the hardware delivers it (`struct iommu_fault_page_request`). */
-export interface PageRequest {
+// A type, not an interface: a snapshot holds it as it is.
+export type PageRequest = {
   /** `noPasid` when the request carries none. */
   readonly pasid: number;
   readonly addressHi: number;
@@ -252,7 +259,7 @@ export interface PageRequest {
   readonly last: boolean;
   /** Bytes the device would touch; 0 when the hardware does not say. */
   readonly length?: number;
-}
+};
 
 /** IOMMU_PAGE_RESP_*. */
 export const pageResponse = { success: 0, invalid: 1, failure: 2 } as const;

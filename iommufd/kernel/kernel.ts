@@ -2,12 +2,13 @@ import { errno, errnoName } from '#vmm/base/errno';
 import { type Trace, quiet } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
+import { array, type Data, listOf, part, parts, plainMap, recordOf, SavedError, within } from '#vmm/base/saved';
 import type { IommufdHost } from '../client/host.ts';
 import { Command } from './command.ts';
 import { Context } from './context.ts';
 import { FileTable, type OpenFile } from './file.ts';
 import { ioctls } from './ioctls.ts';
-import type { HostDevice, IommuDevice, IommuDriver } from './iommu-ops.ts';
+import type { HostDevice, IommuDevice, IommuDriver, PageRequest } from './iommu-ops.ts';
 import { Accounting } from './iova/accounting.ts';
 import { UserSource } from './iova/sources.ts';
 import { Memfd } from './memory/memfd.ts';
@@ -71,6 +72,35 @@ export class Kernel implements IommufdHost {
   /** Commands under way: a driver's upcall may lead to another ioctl. */
   readonly #commands: Command[] = [];
   #depth = 0;
+  /** Of a process that has made its start-up calls; the files are the same ones, under the same numbers. */
+  readonly saved = parts({
+    memory: part(() => this.memory),
+    physical: part(() => this.physical),
+    ioctlCounts: array(() => this.ioctlCounts),
+    vfioCounts: plainMap(() => this.vfioCounts),
+    files: {
+      save: () => this.files.all().map(({ fd, file }) => ({ fd, state: file.saved?.save() })),
+      restore: (data: Data) => this.#restoreFiles(listOf(data)),
+    },
+    partial: {
+      save: () => [...this.#devices.values()].map(({ partial }) => partial),
+      restore: (data: Data) => {
+        const devices = [...this.#devices.values()];
+        for (const [i, requests] of listOf(data).entries())
+          devices[i]!.partial = [...listOf(requests)] as PageRequest[];
+      },
+    },
+  });
+
+  #restoreFiles(items: readonly Data[]): void {
+    const open = this.files.all();
+    if (items.length !== open.length) throw new SavedError(`expected ${open.length} open files, found ${items.length}`);
+    for (const [i, { fd, file }] of open.entries()) {
+      const { fd: saved, state } = recordOf(items[i]);
+      if (saved !== fd) throw new SavedError(`expected file ${fd} to be open`);
+      within(`fd ${fd}`, () => file.saved?.restore(state));
+    }
+  }
 
   constructor(options: KernelOptions = {}) {
     this.physical = new PhysicalMemory(options.memory);
@@ -192,8 +222,8 @@ export class Kernel implements IommufdHost {
   mmap(fd: number, length: number, prot: number, offset: number, shared = true): number {
     return this.files.get(fd)?.mmap(length, prot, shared, offset) ?? -errno.EBADF;
   }
-  scratch(bytes: number): { address: number; bytes: Uint8Array } {
-    return this.memory.scratch(bytes);
+  scratch(bytes: number, at?: number): { address: number; bytes: Uint8Array } {
+    return this.memory.scratch(bytes, at);
   }
   watch(fd: number, wake: () => void): () => void {
     return this.files.get(fd)?.watch(wake) ?? (() => {});

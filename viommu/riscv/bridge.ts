@@ -1,4 +1,5 @@
 import { quiet, type Trace } from '#vmm/base/events';
+import { type Data, field, listOf, part, parts, recordOf, SavedError } from '#vmm/base/saved';
 import { encodeCommand } from '#iommufd/arch/riscv/commands';
 import { type Cause, causes, type FaultReport, faultRecord, faultRecordBytes } from '#iommufd/arch/riscv/faults';
 import type { Command } from '#iommufd/arch/riscv/commands';
@@ -39,6 +40,16 @@ export interface BridgeOptions {
 }
 
 const byNumber = new Map<number, Cause>(Object.values(causes).map((row) => [row.cause, row]));
+
+const saveAttachment = (attachment: Attachment): Data =>
+  attachment.kind === 'blocked' ? { ...attachment, cause: attachment.cause.cause } : attachment;
+const makeAttachment = (data: Data): Attachment => {
+  const { cause, ...rest } = recordOf(data);
+  if (cause === undefined) return rest as Attachment;
+  const row = byNumber.get(Number(cause));
+  if (!row) throw new SavedError(`there is no cause ${Number(cause)}`);
+  return { ...(rest as { kind: 'blocked' }), cause: row };
+};
 /**
  * The guest has no second stage: where the host's stage 2 stopped an access, the guest's view is that physical memory
  * did not answer (§3.2, access faults).
@@ -66,6 +77,38 @@ export class Bridge {
   #batched = 0;
   #mode: number = ddtpMode.Off;
   #rootPpn = 0n;
+  readonly saved = parts({
+    pageRequests: part(() => this.pageRequests),
+    invalidations: part(() => this.invalidations),
+    attachments: {
+      save: () => [...this.#devices].map(([deviceId, { attachment }]) => [deviceId, saveAttachment(attachment)]),
+      restore: (data: Data) => this.#restoreAttachments(listOf(data)),
+    },
+    batch: field(
+      () => this.#batch.subarray(0, this.#batched * commandBytes),
+      (bytes) => {
+        this.#batch.set(bytes);
+        this.#batched = bytes.length / commandBytes;
+      },
+    ),
+    mode: field(
+      () => this.#mode,
+      (value) => (this.#mode = value),
+    ),
+    rootPpn: field(
+      () => this.#rootPpn,
+      (value) => (this.#rootPpn = value),
+    ),
+  });
+
+  #restoreAttachments(items: readonly Data[]): void {
+    for (const item of items) {
+      const [deviceId, data] = listOf(item);
+      const assigned = this.#devices.get(Number(deviceId));
+      if (!assigned) throw new SavedError(`there is no device ${Number(deviceId)}`);
+      assigned.attachment = makeAttachment(data);
+    }
+  }
 
   constructor({ host, devices, memory, extended, pageRequests, invalidations, trace = quiet }: BridgeOptions) {
     this.pageRequests = pageRequests;

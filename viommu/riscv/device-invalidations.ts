@@ -1,4 +1,5 @@
 import { type Command, encodeCommand } from '#iommufd/arch/riscv/commands';
+import { field, parts } from '#vmm/base/saved';
 import type { CommandOutcome } from '#iommufd/arch/riscv/ports';
 import { iommu_vevent_riscv_invalidation } from '#iommufd/uapi/extensions';
 import type { Host } from './host.ts';
@@ -9,19 +10,26 @@ interface InvalidationSink {
   invalidationTimedOut(itagVector: number): void;
 }
 
-interface Pending {
+// A type, not an interface: a snapshot holds it as it is.
+type Pending = {
   readonly itag: number;
   readonly rid: number;
   readonly segment: number | undefined;
   readonly low: bigint;
   readonly high: bigint;
-}
+};
 
 /** The guest's ATS.INVAL commands that devices have not completed; at most as many as there are tags, 32. */
 export class DeviceInvalidations {
   readonly #host: Host;
   readonly #sink: () => InvalidationSink;
   #pending: Pending[] = [];
+  readonly saved = parts({
+    pending: field(
+      () => this.#pending,
+      (value) => (this.#pending = value),
+    ),
+  });
 
   constructor(host: Host, sink: () => InvalidationSink) {
     this.#host = host;

@@ -1,6 +1,7 @@
 import type { Trace } from '#vmm/base/events';
 import { quiet } from '#vmm/base/events';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
+import { type Data, part, parts, recordOf } from '#vmm/base/saved';
 import { FrontEnd } from '#iommufd/arch/riscv/front-end';
 import type { Command } from '#iommufd/arch/riscv/commands';
 import type { CommandOutcome, MemoryPort, MessageSink } from '#iommufd/arch/riscv/ports';
@@ -55,6 +56,14 @@ export class RiscvViommu implements MmioDevice {
   readonly bridge: Bridge;
   /** Commands executed so far, by name. */
   readonly commandCounts: Partial<Record<string, number>> = {};
+  readonly saved = parts({
+    frontEnd: part(() => this.frontEnd),
+    bridge: part(() => this.bridge),
+    commandCounts: {
+      save: () => ({ ...this.commandCounts }),
+      restore: (data: Data) => void Object.assign(this.commandCounts, recordOf(data)),
+    },
+  });
   readonly #host: Host;
   readonly #trace: Trace;
 

@@ -1,5 +1,7 @@
+import type { Scheduled } from '#vmm/base/clock';
 import { quiet, type Trace } from '#vmm/base/events';
 import { noPasid } from '#vmm/base/ports';
+import { type Data, listOf, parts, recordOf, restoreTimer, saveTimer, SavedError } from '#vmm/base/saved';
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import { pageRequestMessage, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults';
 import type { PageRequest } from '#iommufd/arch/riscv/ports';
@@ -9,7 +11,7 @@ import { iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
 import type { AssignedDevice, Host } from './host.ts';
 
 /** Runs work in virtual time, `ns` from now. */
-export type After = (ns: number, run: () => void) => { cancel(): void };
+export type After = (ns: number, run: () => void) => Scheduled;
 
 interface PageRequestsOptions {
   readonly host: Host;
@@ -31,7 +33,9 @@ interface Group {
   readonly pasid: number;
   readonly index: number;
   readonly cookie: number;
-  timer: { cancel(): void } | undefined;
+  /** The request that closed it. */
+  readonly fault: PageFault;
+  timer: Scheduled | undefined;
 }
 
 const { IOMMUFD_PAGE_RESP_SUCCESS: success, IOMMUFD_PAGE_RESP_INVALID: invalid } = uapi;
@@ -54,6 +58,12 @@ export class PageRequests {
   readonly #groups = new Map<number, Group[]>();
   /** Groups that wait for the guest. */
   outstanding = 0;
+  readonly saved = parts({
+    groups: {
+      save: () => [...this.#groups].map(([key, groups]) => [key, groups.map((group) => this.#save(group))]),
+      restore: (data: Data) => this.#restore(listOf(data)),
+    },
+  });
 
   constructor(options: PageRequestsOptions) {
     this.#options = options;
@@ -130,17 +140,44 @@ export class PageRequests {
   }
 
   #remember(device: AssignedDevice, fault: PageFault, pasid: number): Group {
-    const group: Group = { device, pasid, index: fault.grpid & 511, cookie: fault.cookie, timer: undefined };
+    const group: Group = { device, pasid, index: fault.grpid & 511, cookie: fault.cookie, fault, timer: undefined };
     const key = keyOf(device.deviceId, group.index);
     const same = this.#groups.get(key);
     if (same) same.push(group);
     else this.#groups.set(key, [group]);
     this.outstanding++;
     const { after, responseNs = defaultResponseNs } = this.#options;
-    group.timer = after?.(responseNs, () => {
-      this.#forget(group);
-      this.#answer(device, fault, invalid, 'timeout');
-    });
+    group.timer = after?.(responseNs, () => this.#giveUp(group));
+    return group;
+  }
+
+  #giveUp(group: Group): void {
+    this.#forget(group);
+    this.#answer(group.device, group.fault, invalid, 'timeout');
+  }
+
+  #save({ device, timer, ...group }: Group): Data {
+    return { ...group, device: device.devId, timer: saveTimer(timer) };
+  }
+
+  #restore(items: readonly Data[]): void {
+    this.#groups.clear();
+    this.outstanding = 0;
+    for (const item of items) {
+      const [key, groups] = listOf(item);
+      const made = listOf(groups).map((data) => this.#takeUp(data));
+      this.#groups.set(Number(key), made);
+      this.outstanding += made.length;
+    }
+  }
+
+  #takeUp(data: Data): Group {
+    const { device: devId, timer, ...rest } = recordOf(data);
+    const device = this.#byDevId.get(Number(devId));
+    if (!device) throw new SavedError(`there is no device ${Number(devId)}`);
+    const group = { ...(rest as Omit<Group, 'device' | 'timer'>), device, timer: undefined } as Group;
+    const { after } = this.#options;
+    if (after) group.timer = restoreTimer(timer, () => after(0, () => this.#giveUp(group)));
     return group;
   }
 

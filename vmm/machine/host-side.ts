@@ -92,7 +92,7 @@ export const buildHost = (
   const made = new RiscvIommuDriver({
     registers: silicon.registers,
     memory,
-    defer: (work) => void clock.schedule(interruptNs, work),
+    defer: (work) => clock.schedule(interruptNs, work),
     invalidations: link,
     trace,
   });

@@ -1,6 +1,7 @@
 import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
+import { field, parts } from '#vmm/base/saved';
 
 /** Host-physical addresses of pages that lie outside host memory's linear memory (ordinary process pages). */
 const looseBase = 2 ** 40;
@@ -16,6 +17,13 @@ export class PhysicalMemory {
   readonly #pins = new Map<number, Int32Array>();
   #nextLoose = looseBase;
   #pinned = 0;
+  /** Pins are those of what start-up mapped. */
+  readonly saved = parts({
+    nextLoose: field(
+      () => this.#nextLoose,
+      (value) => (this.#nextLoose = value),
+    ),
+  });
 
   constructor(host?: HostMemory) {
     this.host = host;

@@ -1,5 +1,6 @@
 import { pageBytes } from '#vmm/base/address';
 import { errno } from '#vmm/base/errno';
+import { field, parts } from '#vmm/base/saved';
 import { type Backing, RangeBacking, ScatteredBacking } from './backing.ts';
 import type { PhysicalMemory } from './physical.ts';
 
@@ -78,6 +79,12 @@ export class ProcessMemory {
   #regions: Region[] = [];
   #last: Region | undefined;
   #next = 0x7f00_0000_0000;
+  readonly saved = parts({
+    next: field(
+      () => this.#next,
+      (value) => (this.#next = value),
+    ),
+  });
 
   constructor(physical: PhysicalMemory) {
     this.physical = physical;
@@ -120,11 +127,11 @@ export class ProcessMemory {
   }
 
   /** Linear memory that belongs to the caller as well: for arguments of system calls. */
-  scratch(bytes: number): { address: number; bytes: Uint8Array } {
+  scratch(bytes: number, at?: number): { address: number; bytes: Uint8Array } {
     const pages = Math.ceil(bytes / pageBytes);
     const linear = new Uint8Array(pages * pageBytes);
     const backing = new RangeBacking(this.physical.reserve(pages), pages, linear, false);
-    return { address: this.map({ bytes, backing }), bytes: linear };
+    return { address: this.map({ bytes, backing, ...(at === undefined ? {} : { at }) }), bytes: linear };
   }
 
   /** munmap of any range; what was not mapped is left alone. */

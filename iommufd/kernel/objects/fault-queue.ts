@@ -6,12 +6,14 @@ import {
 } from '#iommufd/uapi/iommufd';
 import { errno } from '#vmm/base/errno';
 import { noPasid } from '#vmm/base/ports';
+import { type Data, field, listOf, map, part, parts, recordOf, SavedError } from '#vmm/base/saved';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
 import { pollEvents } from '../file.ts';
 import { LowestIds } from '../ids.ts';
 import { type PageRequest, pageResponse } from '../iommu-ops.ts';
 import type { PhysicalDevice } from '../physical-device.ts';
+import { Device } from './device.ts';
 import { EventFile } from './event-file.ts';
 import { type AttachHandle, ridPasid } from './group.ts';
 import { KernelObject } from './object.ts';
@@ -38,6 +40,37 @@ export class FaultQueue extends KernelObject {
   readonly cookies = new LowestIds(1, 2 ** 32);
   #zeroFree = false;
   file: FaultFile | undefined;
+  override readonly saved = parts({
+    deliver: {
+      save: () => this.deliver.map((group) => this.#saveGroup(group)),
+      restore: (data: Data) => (this.deliver = listOf(data).map((group) => this.#makeGroup(group))),
+    },
+    waiting: map(
+      () => this.waiting,
+      (group) => this.#saveGroup(group),
+      (data) => this.#makeGroup(data),
+    ),
+    cookies: part(() => this.cookies),
+    zeroFree: field(
+      () => this.#zeroFree,
+      (value) => (this.#zeroFree = value),
+    ),
+  });
+
+  /** A group belongs to an attachment that is still there: others were answered when they ended. */
+  #saveGroup({ device, requests, handle }: Group): Data {
+    for (const [pasid, attachment] of device.group.igroup?.attachments ?? [])
+      if (attachment.handle === handle) return { device: handle.device.id, pasid, requests };
+    throw new SavedError('a page request of an attachment that has ended');
+  }
+
+  #makeGroup(data: Data): Group {
+    const { device: id, pasid, requests } = recordOf(data);
+    const device = this.context.objects.find(Number(id), Device);
+    const attachment = device?.igroup.attachments.get(Number(pasid));
+    if (!device || !attachment) throw new SavedError(`there is no attachment of device ${Number(id)}`);
+    return { device: device.physical, requests: listOf(requests) as readonly PageRequest[], handle: attachment.handle };
+  }
 
   enqueue(group: Group): void {
     this.deliver.push(group);

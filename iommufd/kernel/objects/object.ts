@@ -1,5 +1,6 @@
 import { errno } from '#vmm/base/errno';
 import { invariant } from '#vmm/base/invariant';
+import type { Saved } from '#vmm/base/saved';
 import type { Context } from '../context.ts';
 import { LowestIds } from '../ids.ts';
 
@@ -11,6 +12,8 @@ export abstract class KernelObject {
   readonly context: Context;
   id = 0;
   users = 1;
+  /** What of it changes besides its users; see saved-context. */
+  readonly saved?: Saved;
 
   constructor(context: Context) {
     this.context = context;
@@ -28,6 +31,23 @@ export class ObjectTable {
   /** null: reserved (being made), or a tombstone. */
   readonly #slots = new Map<number, KernelObject | null>();
   readonly #ids = new LowestIds(1);
+
+  /** Every slot in the order of its making, and the allocator of ids, for snapshots. */
+  get slots(): ReadonlyMap<number, KernelObject | null> {
+    return this.#slots;
+  }
+  get ids(): LowestIds {
+    return this.#ids;
+  }
+  /** Exactly these from now on; nothing is destroyed. */
+  replace(slots: Iterable<readonly [number, KernelObject | null]>): void {
+    const all = [...slots];
+    this.#slots.clear();
+    for (const [id, object] of all) {
+      if (object) object.id = id;
+      this.#slots.set(id, object);
+    }
+  }
 
   /** Gives the object an id that cannot be looked up yet. */
   reserve(object: KernelObject): number {

@@ -1,5 +1,6 @@
 import { iommu_veventq_alloc, iommufd_vevent_header, iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
 import { errno } from '#vmm/base/errno';
+import { field, parts } from '#vmm/base/saved';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
 import { EventFile } from './event-file.ts';
@@ -9,11 +10,12 @@ import { Viommu } from './viommu.ts';
 const headerBytes = iommufd_vevent_header.size;
 const maxDepth = 1 << 19;
 
-interface Vevent {
+// A type, not an interface: a snapshot holds it as it is.
+type Vevent = {
   readonly sequence: number;
   /** undefined: the header that tells of lost events. */
   readonly data: Uint8Array | undefined;
-}
+};
 
 /** Hardware events of one type for a VM: `struct iommufd_veventq`. */
 export class EventQueue extends KernelObject {
@@ -26,6 +28,20 @@ export class EventQueue extends KernelObject {
   #events = 0;
   #sequence = 0;
   file: EventQueueFile | undefined;
+  override readonly saved = parts({
+    deliver: field(
+      () => this.deliver,
+      (value) => (this.deliver = value),
+    ),
+    events: field(
+      () => this.#events,
+      (value) => (this.#events = value),
+    ),
+    sequence: field(
+      () => this.#sequence,
+      (value) => (this.#sequence = value),
+    ),
+  });
 
   constructor(viommu: Viommu, type: number, depth: number) {
     super(viommu.context);

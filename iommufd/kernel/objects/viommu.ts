@@ -1,5 +1,6 @@
 import { iommu_viommu_alloc, iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
 import { errno } from '#vmm/base/errno';
+import { part, parts } from '#vmm/base/saved';
 import { type Command, offsets } from '../command.ts';
 import type { Context } from '../context.ts';
 import type { Errno, IommuDevice, IommuDriver, ViommuCore, Viommu as DriverViommu } from '../iommu-ops.ts';
@@ -18,6 +19,9 @@ export class Viommu extends KernelObject implements ViommuCore {
   readonly #ids = new Map<IommuDevice, bigint>();
   readonly queues: EventQueue[] = [];
   #driverViommu: DriverViommu | undefined;
+  override readonly saved = parts({
+    driver: part(() => ({ saved: this.driverViommu.saved ?? parts({}) })),
+  });
 
   constructor(parent: HwptPaging, driver: IommuDriver) {
     super(parent.context);

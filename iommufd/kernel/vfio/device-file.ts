@@ -6,6 +6,7 @@ import {
   vfio_device_info,
 } from '#iommufd/uapi/vfio';
 import { errno } from '#vmm/base/errno';
+import { field, parts, plainSet } from '#vmm/base/saved';
 import { copyStruct, offsets } from '../command.ts';
 import { Context } from '../context.ts';
 import { OpenFile } from '../file.ts';
@@ -50,6 +51,14 @@ export class VfioDeviceFile extends OpenFile {
   #device: Device | undefined;
   #attached = false;
   readonly #pasids = new Set<number>();
+  /** Of a bound device; what it is attached to is the context's. */
+  override readonly saved = parts({
+    attached: field(
+      () => this.#attached,
+      (value) => (this.#attached = value),
+    ),
+    pasids: plainSet(() => this.#pasids),
+  });
 
   constructor(kernel: Kernel, vfio: VfioDevice) {
     super();

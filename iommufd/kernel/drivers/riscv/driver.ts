@@ -1,7 +1,9 @@
+import type { Scheduled } from '#vmm/base/clock';
 import { errno } from '#vmm/base/errno';
 import { quiet, type Trace } from '#vmm/base/events';
 import type { HostMemory } from '#vmm/base/memory';
 import { type MmioDevice, noPasid } from '#vmm/base/ports';
+import { type Data, field, listOf, part, parts, SavedError, timer } from '#vmm/base/saved';
 import { faultRecord, pageRequestPayload, pageRequestRecord, pageResponseCode, pageResponseMessage } from '#iommufd/arch/riscv/faults'; // prettier-ignore
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import type { Capabilities } from '#iommufd/arch/riscv/registers';
@@ -10,7 +12,7 @@ import { type DeviceCapabilities, type Domain, type Errno, type HostDevice, type
 import { extensionUapi, iommu_hw_info_riscv } from '#iommufd/uapi/extensions';
 import { iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
 import { Hardware, type QueueReader } from './hardware.ts';
-import { type InvalidationEnd, type InvalidationMonitor, Invalidations } from './invalidations.ts';
+import { type AskedCommand, type InvalidationMonitor, Invalidations } from './invalidations.ts';
 import { allocNested, RiscvNested } from './nested.ts';
 import { RiscvPaging } from './paging.ts';
 import { RiscvViommu } from './viommu.ts';
@@ -28,7 +30,7 @@ export interface RiscvIommuDriverOptions {
   readonly registers: MmioDevice;
   readonly memory: HostMemory;
   /** Runs work later, as an interrupt handler's thread would; never synchronously. */
-  readonly defer: (work: () => void) => void;
+  readonly defer: (work: () => void) => Scheduled;
   /** How invalidations of devices ended; without it no device is allowed ATS. */
   readonly invalidations?: InvalidationMonitor;
   readonly trace?: Trace;
@@ -71,15 +73,41 @@ export class RiscvIommuDriver implements IommuDriver {
   readonly features: Capabilities;
   /** Flags of IOMMU_HWPT_ALLOC that a nested domain takes. */
   readonly nestedFlags = uapi.IOMMU_HWPT_FAULT_ID_VALID | uapi.IOMMU_HWPT_ALLOC_PASID;
-  readonly defer: (work: () => void) => void;
+  readonly defer: (work: () => void) => Scheduled;
   readonly #trace: Trace;
   readonly #devices = new Map<number, RiscvDevice>();
-  readonly #groups = new Set<number>();
+  /** By GSCID. */
+  readonly #groups = new Map<number, RiscvPaging>();
   readonly #invalidations: Invalidations | undefined;
   #core: IommuCore | undefined;
-  #drainDue = false;
+  #drainDue: Scheduled | undefined;
   /** A page request that is not the last of its group is being reported. */
   #isPartial = false;
+  /** Paging domains and which vIOMMU a device belongs to are made before anything is restored. */
+  readonly saved = parts({
+    hardware: part(() => this.hardware),
+    drainDue: timer(
+      () => this.#drainDue,
+      (event) => (this.#drainDue = event),
+      () => this.defer(this.#drain),
+    ),
+    isPartial: field(
+      () => this.#isPartial,
+      (value) => (this.#isPartial = value),
+    ),
+    invalidations: part(() => this.#invalidations ?? { saved: parts({}) }),
+    atsParents: {
+      save: () => [...this.#devices].map(([rid, { atsParent }]) => [rid, atsParent?.gscid]),
+      restore: (data: Data) => {
+        for (const item of listOf(data)) {
+          const [rid, gscid] = listOf(item);
+          const device = this.#devices.get(Number(rid));
+          if (!device) throw new SavedError(`there is no device ${Number(rid)} behind the host's IOMMU`);
+          device.atsParent = gscid === undefined ? undefined : this.#groups.get(Number(gscid));
+        }
+      },
+    },
+  });
   readonly #reader: QueueReader = {
     fault: (record) => this.#report(record),
     pageRequest: (...halves) => this.#reportPageRequest(...halves),
@@ -93,7 +121,12 @@ export class RiscvIommuDriver implements IommuDriver {
     this.hardware = new Hardware(registers, memory);
     this.features = this.hardware.features;
     if (invalidations && this.features.ATS && this.features.T2GPA)
-      this.#invalidations = new Invalidations(this.hardware, invalidations, defer);
+      this.#invalidations = new Invalidations(
+        this.hardware,
+        invalidations,
+        defer,
+        (rid) => this.#devices.get(rid)?.viommu,
+      );
   }
 
   start(core: IommuCore): void {
@@ -106,13 +139,13 @@ export class RiscvIommuDriver implements IommuDriver {
   }
 
   #scheduleDrain(): void {
-    if (this.#drainDue) return;
-    this.#drainDue = true;
-    this.defer(() => {
-      this.#drainDue = false;
-      if (!this.hardware.drain(this.#reader)) this.#scheduleDrain();
-    });
+    this.#drainDue ??= this.defer(this.#drain);
   }
+
+  readonly #drain = (): void => {
+    this.#drainDue = undefined;
+    if (!this.hardware.drain(this.#reader)) this.#scheduleDrain();
+  };
 
   #reportPageRequest(headLo: number, headHi: number, payloadLo: number, payloadHi: number): void {
     const rid = record.DID(headLo, headHi);
@@ -210,7 +243,7 @@ export class RiscvIommuDriver implements IommuDriver {
     while (this.#groups.has(gscid)) gscid++;
     if (gscid > 0xffff) return errno.ENOMEM;
     const domain = RiscvPaging.create(this, gscid, isNestParent);
-    if (domain) this.#groups.add(gscid);
+    if (domain) this.#groups.set(gscid, domain);
     return domain ?? errno.ENOMEM;
   }
 
@@ -249,8 +282,8 @@ export class RiscvIommuDriver implements IommuDriver {
   }
 
   /** One ATS.INVAL, host's RID and all; refused nowhere, since only devices with ATS get this far. */
-  invalidateDevice(operands: Partial<Operands>, end: InvalidationEnd): void {
-    this.#invalidations?.send(operands, end);
+  invalidateDevice(operands: Partial<Operands>, asked: AskedCommand): void {
+    this.#invalidations?.send(operands, asked);
   }
 
   /** Stage 2 changed: nothing that devices remember of it is right any more. */

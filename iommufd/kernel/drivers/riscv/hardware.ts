@@ -2,6 +2,7 @@ import { type Hpa, pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
 import type { MmioDevice } from '#vmm/base/ports';
+import { field, parts } from '#vmm/base/saved';
 import { type CommandName, encodeCommand } from '#iommufd/arch/riscv/commands';
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import { faultRecordBytes, pageRequestRecordBytes } from '#iommufd/arch/riscv/faults';
@@ -53,6 +54,24 @@ export class Hardware {
   #pageRequestHead = 0;
   /** ATS.INVAL commands that devices have not completed: a fence would keep the silicon from fetching anything else. */
   deviceInvalidations = 0;
+  readonly saved = parts({
+    commandTail: field(
+      () => this.#commandTail,
+      (value) => (this.#commandTail = value),
+    ),
+    faultHead: field(
+      () => this.#faultHead,
+      (value) => (this.#faultHead = value),
+    ),
+    pageRequestHead: field(
+      () => this.#pageRequestHead,
+      (value) => (this.#pageRequestHead = value),
+    ),
+    deviceInvalidations: field(
+      () => this.deviceInvalidations,
+      (value) => (this.deviceInvalidations = value),
+    ),
+  });
 
   constructor(page: MmioDevice, memory: HostMemory) {
     this.#registers = page;

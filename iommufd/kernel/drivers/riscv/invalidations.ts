@@ -1,3 +1,5 @@
+import type { Scheduled } from '#vmm/base/clock';
+import { type Data, list, map, parts, plainMap, recordOf, timer } from '#vmm/base/saved';
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import type { Hardware } from './hardware.ts';
 
@@ -9,13 +11,26 @@ export interface InvalidationMonitor {
   onEnd: ((itag: number, isDone: boolean) => void) | undefined;
 }
 
-/** `isDone` false: the device did not answer in time. May be called in the middle of a command: it starts none. */
-export type InvalidationEnd = (isDone: boolean) => void;
+/** The two doublewords of the command that somebody asked for. */
+// A type, not an interface: a snapshot holds it as it is.
+export type AskedCommand = { readonly 'cmd[0]': bigint; readonly 'cmd[1]': bigint };
+/** Who is told. */
+export interface InvalidationOwner {
+  /** `isDone` false: the device did not answer in time. May be in the middle of a command: it starts none. */
+  invalidationEnded(asked: AskedCommand, isDone: boolean): void;
+}
 
 interface Invalidation {
   readonly operands: Partial<Operands>;
-  readonly end: InvalidationEnd | undefined;
+  /** Undefined: the kernel's own. */
+  readonly asked: AskedCommand | undefined;
 }
+
+const saveInvalidation = ({ operands, asked }: Invalidation): Data => ({ operands, asked });
+const makeInvalidation = (data: Data): Invalidation => {
+  const { operands, asked } = recordOf(data);
+  return { operands: recordOf(operands) as Partial<Operands>, asked: asked as AskedCommand | undefined };
+};
 
 /** The silicon has as many tags; one more command would keep it from fetching others (§3.1.4). */
 const mostOutstanding = 32;
@@ -27,17 +42,37 @@ const mostOutstanding = 32;
 export class Invalidations {
   readonly #hardware: Hardware;
   readonly #monitor: InvalidationMonitor;
-  readonly #defer: (work: () => void) => void;
+  readonly #defer: (work: () => void) => Scheduled;
+  readonly #ownerOf: (rid: number) => InvalidationOwner | undefined;
   readonly #outstanding = new Map<number, Invalidation>();
   readonly #waiting: Invalidation[] = [];
   /** Tags that ended while their command was being executed. */
   readonly #early = new Map<number, boolean>();
   #isIssuing = false;
+  /** There are some that could not be sent, and a tag is free again. */
+  #issueDue: Scheduled | undefined;
+  readonly saved = parts({
+    outstanding: map(() => this.#outstanding, saveInvalidation, makeInvalidation),
+    waiting: list(() => this.#waiting, saveInvalidation, makeInvalidation),
+    early: plainMap(() => this.#early),
+    issueDue: timer(
+      () => this.#issueDue,
+      (event) => (this.#issueDue = event),
+      () => this.#defer(this.#issueLater),
+    ),
+  });
 
-  constructor(hardware: Hardware, monitor: InvalidationMonitor, defer: (work: () => void) => void) {
+  /** `ownerOf`: who is told of the invalidations that somebody asked for. */
+  constructor(
+    hardware: Hardware,
+    monitor: InvalidationMonitor,
+    defer: (work: () => void) => Scheduled,
+    ownerOf: (rid: number) => InvalidationOwner | undefined,
+  ) {
     this.#hardware = hardware;
     this.#monitor = monitor;
     this.#defer = defer;
+    this.#ownerOf = ownerOf;
     monitor.onEnd = (itag, isDone) => this.#ended(itag, isDone);
   }
 
@@ -47,10 +82,15 @@ export class Invalidations {
   }
 
   /** Sends an ATS.INVAL, at once or when a tag is free. */
-  send(operands: Partial<Operands>, end?: InvalidationEnd): void {
-    this.#waiting.push({ operands, end });
+  send(operands: Partial<Operands>, asked?: AskedCommand): void {
+    this.#waiting.push({ operands, asked });
     this.#issue();
   }
+
+  readonly #issueLater = (): void => {
+    this.#issueDue = undefined;
+    this.#issue();
+  };
 
   #issue(): void {
     if (this.#isIssuing) return;
@@ -77,11 +117,11 @@ export class Invalidations {
     this.#outstanding.delete(itag);
     this.#finish(one, isDone);
     // Not here: the silicon may be executing a command.
-    if (this.#waiting.length > 0) this.#defer(() => this.#issue());
+    if (this.#waiting.length > 0) this.#issueDue ??= this.#defer(this.#issueLater);
   }
 
-  #finish({ end }: Invalidation, isDone: boolean): void {
+  #finish({ operands, asked }: Invalidation, isDone: boolean): void {
     this.#hardware.deviceInvalidations--;
-    end?.(isDone);
+    if (asked) this.#ownerOf(Number(operands.RID))?.invalidationEnded(asked, isDone);
   }
 }

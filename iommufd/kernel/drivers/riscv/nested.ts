@@ -1,4 +1,5 @@
 import { errno } from '#vmm/base/errno';
+import { type Data, recordOf } from '#vmm/base/saved';
 import type { Errno, NestedDomain, UserData } from '#iommufd/kernel/iommu-ops';
 import type { Capabilities } from '#iommufd/arch/riscv/registers';
 import { dcTa, dcTc, fsc, iosatpMode, msi_addr_mask, msiptp, msiptpMode, pdtpMode } from '#iommufd/arch/riscv/tables'; // prettier-ignore
@@ -7,14 +8,15 @@ import type { RiscvIommuDriver } from './driver.ts';
 import type { RiscvPaging } from './paging.ts';
 
 /** The guest's words of a device context, as IOMMU_HWPT_ALLOC brought them. */
-export interface GuestContext {
+// A type, not an interface: a snapshot holds it as it is.
+export type GuestContext = {
   readonly tc: bigint;
   readonly ta: bigint;
   readonly fsc: bigint;
   readonly msiptp: bigint;
   readonly msi_addr_mask: bigint;
   readonly msi_addr_pattern: bigint;
-}
+};
 
 /** Bits of tc that belong to the guest; GADE (second-stage A/D) and SXL are the host's. */
 const guestTc =
@@ -60,7 +62,15 @@ export class RiscvNested implements NestedDomain {
   }
 
   free(): void {}
+
+  state(): Data {
+    return this.guest;
+  }
 }
+
+/** One that `state` told of. */
+export const restoreNested = (driver: RiscvIommuDriver, parent: RiscvPaging, state: Data): NestedDomain =>
+  new RiscvNested(driver, parent, recordOf(state) as GuestContext);
 
 /** EINVAL for a context that the specification calls misconfigured; EOPNOTSUPP for flags and E2BIG, EFAULT for data. */
 export const allocNested = (

@@ -1,4 +1,6 @@
+import type { Scheduled } from '#vmm/base/clock';
 import { errno } from '#vmm/base/errno';
+import { type Data, parts, plainList, timer } from '#vmm/base/saved';
 import type { Errno, NestedDomain, UserData, UserDataArray, Vdevice, Viommu, ViommuCore } from '#iommufd/kernel/iommu-ops'; // prettier-ignore
 import { type CommandName, type CommandRow, commands, decodeCommand } from '#iommufd/arch/riscv/commands';
 import { faultRecord } from '#iommufd/arch/riscv/faults';
@@ -9,7 +11,8 @@ import {
   iommu_viommu_riscv_invalidate,
 } from '#iommufd/uapi/extensions';
 import type { RiscvDevice, RiscvIommuDriver } from './driver.ts';
-import { allocNested } from './nested.ts';
+import type { AskedCommand, InvalidationOwner } from './invalidations.ts';
+import { allocNested, restoreNested } from './nested.ts';
 import type { RiscvPaging } from './paging.ts';
 
 /** Virtual device ids are RISC-V device_ids: 24 bits (§2.1). */
@@ -43,12 +46,21 @@ const pick = (name: CommandName, operands: Operands): Partial<Operands> => {
 };
 
 /** A guest's slice of the IOMMU: its stage-1 contexts, invalidations and fault records, under one nesting parent. */
-export class RiscvViommu implements Viommu {
+export class RiscvViommu implements Viommu, InvalidationOwner {
   readonly core: ViommuCore;
   readonly parent: RiscvPaging;
   readonly #driver: RiscvIommuDriver;
   /** Device invalidations that ended and were not told yet. */
-  readonly #ended: { readonly 'cmd[0]': bigint; readonly 'cmd[1]': bigint; readonly status: number }[] = [];
+  readonly #ended: (AskedCommand & { readonly status: number })[] = [];
+  #tellDue: Scheduled | undefined;
+  readonly saved = parts({
+    ended: plainList(() => this.#ended),
+    tellDue: timer(
+      () => this.#tellDue,
+      (event) => (this.#tellDue = event),
+      () => this.#driver.defer(this.#tellEnded),
+    ),
+  });
   readonly #entry = new Uint8Array(iommu_viommu_riscv_invalidate.size);
 
   constructor(driver: RiscvIommuDriver, parent: RiscvPaging, core: ViommuCore) {
@@ -59,6 +71,10 @@ export class RiscvViommu implements Viommu {
 
   allocNested(flags: number, data: UserData): NestedDomain | Errno {
     return allocNested(this.#driver, this.parent, flags, data);
+  }
+
+  restoreNested(state: Data): NestedDomain {
+    return restoreNested(this.#driver, this.parent, state);
   }
 
   /** Runs entries in order, up to the first bad one, and returns once the silicon has done them all. */
@@ -90,27 +106,29 @@ export class RiscvViommu implements Viommu {
   }
 
   /** The device answers when it can; an event tells. EIO where no device with ATS has that RID. */
-  #invalidateDevice(operands: Operands, words: { readonly 'cmd[0]': bigint; readonly 'cmd[1]': bigint }): Errno {
+  #invalidateDevice(operands: Operands, words: AskedCommand): Errno {
     // A device_id is a RID, with the segment above it where there are several (§2.1).
     const device = this.core.findDevice(operands.RID | (operands.DSV ? operands.DSEG << 16n : 0n)) as
       RiscvDevice | undefined;
     if (!device || !this.#driver.hasAts(device)) return errno.EIO;
     if (this.#driver.deviceInvalidations >= mostInvalidations) return errno.ENOMEM;
     const own = { ...pick('ATS.INVAL', operands), RID: BigInt(device.host.rid), DSV: 0n, DSEG: 0n };
-    this.#driver.invalidateDevice(own, (isDone) => {
-      this.#ended.push({ ...words, status: isDone ? 0 : 1 });
-      if (this.#ended.length === 1) this.#driver.defer(() => this.#tellEnded());
-    });
+    this.#driver.invalidateDevice(own, words);
     return 0;
   }
 
-  #tellEnded(): void {
+  invalidationEnded(asked: AskedCommand, isDone: boolean): void {
+    this.#ended.push({ ...asked, status: isDone ? 0 : 1 });
+    if (this.#ended.length === 1) this.#tellDue = this.#driver.defer(this.#tellEnded);
+  }
+
+  readonly #tellEnded = (): void => {
     for (const event of this.#ended.splice(0))
       this.core.reportVevent(
         extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION,
         iommu_vevent_riscv_invalidation.encode(event),
       );
-  }
+  };
 
   vdeviceInit(vdevice: Vdevice): Errno {
     if (vdevice.virtId >> BigInt(deviceIdBits)) return errno.EINVAL;
