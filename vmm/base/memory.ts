@@ -1,6 +1,7 @@
 import { type Hpa, hpa, pageBytes } from './address.ts';
 import { invariant } from './invariant.ts';
 import type { AccessBytes, MmioDevice } from './ports.ts';
+import { field, parts, plainList } from './saved.ts';
 
 const wasmPageBytes = 65536;
 
@@ -35,6 +36,18 @@ export class HostMemory {
   #pagesUsed = 0;
   #nextMmio: number;
   readonly #mmio = new Map<number, { device: MmioDevice; base: number }>();
+  /** Which pages are given out; the bytes are many, and a snapshot holds them apart. */
+  readonly saved = parts({
+    freePages: plainList(() => this.#freePages),
+    nextPage: field(
+      () => this.#nextPage,
+      (value) => (this.#nextPage = value),
+    ),
+    pagesUsed: field(
+      () => this.#pagesUsed,
+      (value) => (this.#pagesUsed = value),
+    ),
+  });
 
   constructor(layout: HostMemoryLayout) {
     const align = (n: number): number => Math.ceil(n / (2 << 20)) * (2 << 20);

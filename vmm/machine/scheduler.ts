@@ -1,4 +1,5 @@
 import type { Clock } from '#vmm/base/clock';
+import { field, parts, plainList } from '#vmm/base/saved';
 import type { Hart } from '../cpu/riscv/hart.ts';
 import { timebaseHz } from './layout.ts';
 
@@ -28,6 +29,14 @@ export class Scheduler {
   readonly #waiting: boolean[];
   /** What harts had retired when they were started anew: their own counters begin at 0 again. */
   #retiredBefore = 0;
+  readonly saved = parts({
+    started: plainList(() => this.#started),
+    waiting: plainList(() => this.#waiting),
+    retiredBefore: field(
+      () => this.#retiredBefore,
+      (value) => (this.#retiredBefore = value),
+    ),
+  });
 
   constructor({ clock, harts, nsPerInstruction }: SchedulerOptions) {
     this.#clock = clock;

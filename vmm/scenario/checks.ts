@@ -1,6 +1,6 @@
 /** What the step `check` compares, one after the other. */
 import { hex } from '#vmm/base/address';
-import { crc32 } from './crc32.ts';
+import { crc32 } from '#vmm/base/crc32';
 import { type ScenarioRun, StepFailure } from './under-way.ts';
 import type { StepOptions } from './schema.ts';
 

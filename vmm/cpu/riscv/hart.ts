@@ -2,9 +2,11 @@ import { pageBytes } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import { allExtensions, type Extensions } from '#vmm/base/isa-extensions';
 import type { HostMemory } from '#vmm/base/memory';
-import { Arena, type Cell } from '../engine/cells.ts';
+import { array, type Data, parts, recordOf, type Saved, SavedError } from '#vmm/base/saved';
+import { Arena, Cell } from '../engine/cells.ts';
 import { CodeCache } from '../engine/code-cache.ts';
 import { type EngineLayout, engineLayout, translationSlots } from '../engine/layout.ts';
+import { restoreTlb, saveTlb } from '../engine/saved-tlb.ts';
 import type { TranslatedHart, Translator } from '../engine/translator.ts';
 import { csrs } from './csr.ts';
 import { decoder } from './decoder.ts';
@@ -12,7 +14,7 @@ import { environmentMask } from './environment.ts';
 import { buildHart } from './hart-module.ts';
 import type { ImsicPort } from './imsic-port.ts';
 import { answerEcall, sbiErrors, type SbiHandler } from './sbi.ts';
-import { type HartState, hartState, status, stopCode, type StopReason, stopReasons } from './state.ts';
+import { type HartState, hartState, status, stopCode, type StopReason, stopReasons, unsavedCells } from './state.ts';
 
 /** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
 export interface PhysicalBus {
@@ -107,6 +109,31 @@ export class Hart {
   readonly #wasm: Exported;
   readonly #translated: TranslatedHart;
   readonly #place: { readonly hart: number; readonly ramBase: number; readonly guestBase: number };
+  /** Predecoded code is not in it, nor what a debugger asked for. */
+  readonly saved: Saved = {
+    save: () => this.#registers.save(),
+    restore: (data) => {
+      this.reset(0, 0, 0);
+      this.#registers.restore(data);
+      this.#wasm.updateModes();
+    },
+  };
+  readonly #registers = parts({
+    x: array(() => this.#bytesAt(this.#state.x, 32 * 8)),
+    f: array(() => this.#bytesAt(this.#state.f, 32 * 8)),
+    pmpcfg: array(() => this.#bytesAt(this.#state.pmpcfg, 16)),
+    pmpaddr: array(() => this.#bytesAt(this.#state.pmpaddr, 16 * 8)),
+    cells: {
+      save: () => this.#saveCells(this.#savedCells()),
+      restore: (data) => this.#restoreCells(this.#savedCells(), data),
+    },
+    csrs: { save: () => this.#saveCells(this.#stored), restore: (data) => this.#restoreCells(this.#stored, data) },
+    reservation: {
+      save: () => this.#moved(this.#get(this.#state.reservation), -this.#place.guestBase),
+      restore: (data) => this.#set(this.#state.reservation, this.#moved(BigInt(Number(data)), this.#place.guestBase)),
+    },
+    tlb: { save: () => saveTlb(this.#tlb), restore: (data) => restoreTlb(this.#tlb, data) },
+  });
 
   constructor(options: HartOptions) {
     const { group, id } = options;
@@ -217,6 +244,34 @@ export class Hart {
   #set(cell: Cell<'i32' | 'i64'>, value: bigint | number): void {
     if (cell.type === 'i32') this.#view.setInt32(cell.address, Number(value), true);
     else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
+  }
+
+  #bytesAt(address: number, count: number): Uint8Array {
+    return this.#group.memory.bytes.subarray(address, address + count);
+  }
+  /** Of the state what is a cell and saved as it is; a reservation is an address of host memory. */
+  #savedCells(): Map<string, Cell<'i32' | 'i64'>> {
+    const cells = new Map<string, Cell<'i32' | 'i64'>>();
+    for (const [name, cell] of Object.entries(this.#state) as [string, unknown][])
+      if (cell instanceof Cell && !unsavedCells.has(name) && name !== 'reservation') cells.set(name, cell);
+    return cells;
+  }
+  #saveCells(cells: ReadonlyMap<string, Cell<'i32' | 'i64'>>): Data {
+    return Object.fromEntries([...cells].map(([name, cell]) => [name, this.#get(cell)]));
+  }
+  #restoreCells(cells: ReadonlyMap<string, Cell<'i32' | 'i64'>>, data: Data): void {
+    const record = recordOf(data);
+    for (const [name, cell] of cells) {
+      const value = record[name];
+      if (typeof value !== 'bigint') throw new SavedError(`${name} is missing`);
+      this.#set(cell, value);
+    }
+  }
+  #moved(address: bigint, by: number): number {
+    return address === 0n ? 0 : Number(address) + by;
+  }
+  get #tlb(): Parameters<typeof saveTlb>[0] {
+    return { memory: this.#group.memory, layout: this.#group.layout, hart: this.#place.hart };
   }
 
   /** Power-on state: at `pc`, with a0 and a1 set. Virtual time, the watched page and what a debugger asked for stay. */

@@ -21,6 +21,15 @@ export const causes = {
   ecall: 8, fetchPage: 12, loadPage: 13, storePage: 15,
 } as const;
 
+/**
+ * Cells that a snapshot leaves out: they follow from others, belong to a debugger or to the machine's configuration, or
+ * mean something only while an instruction or a page of predecoded code is at hand.
+ */
+export const unsavedCells: ReadonlySet<string> = new Set([
+  'bank', 'fetchBank', 'pageIp', 'pcPage', 'fault', 'physical', 'busValue', 'foreignWrites', 'watchPage',
+  'nsPerInstruction', 'catchesBreakpoints',
+]); // prettier-ignore
+
 /** All that a hart is, at fixed addresses of linear memory. */
 export interface HartState extends EngineState {
   /** x0 … x31, and a 33rd that takes what is written to x0. */
