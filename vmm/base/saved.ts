@@ -211,8 +211,11 @@ const isZero = (words: Int32Array): boolean => {
   return true;
 };
 
-/** Much memory, of which pages of zeroes are left out: `pages` are the numbers of those in `bytes`, in order. */
-export const sparseBytes = (get: () => Uint8Array): Saved => ({
+/**
+ * Much memory, of which pages of zeroes are left out: `pages` are the numbers of those in `bytes`, in order. `isClear`: it
+ * holds nothing but zeroes when it is restored.
+ */
+export const sparseBytes = (get: () => Uint8Array, isClear = false): Saved => ({
   save: () => {
     const all = get();
     const kept: number[] = [];
@@ -236,7 +239,7 @@ export const sparseBytes = (get: () => Uint8Array): Saved => ({
     if (length !== all.length) throw new SavedError(`expected ${all.length} bytes, found another number`);
     if (!(pages instanceof Uint32Array) || !(bytes instanceof Uint8Array) || bytes.length !== pages.length * pageBytes)
       throw new SavedError('expected pages and their bytes');
-    all.fill(0);
+    if (!isClear) all.fill(0);
     for (const [i, page] of pages.entries()) {
       if (page * pageBytes >= all.length) throw new SavedError(`page ${page} is beyond the end`);
       const count = Math.min(pageBytes, all.length - page * pageBytes);

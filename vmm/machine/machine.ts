@@ -4,6 +4,7 @@ import { type EventFields, Trace, type TraceEvent, type TraceSink } from '#vmm/b
 import { extensionNames } from '#vmm/base/isa-extensions';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
+import { field } from '#vmm/base/saved';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { Finisher } from '#devices/finisher/finisher';
 import { Uart } from '#devices/uart/uart';
@@ -32,9 +33,11 @@ import { HotPlug, portsOf } from './hot-plug.ts';
 import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
 import { MachineError } from './machine-error.ts';
+import type { SavedMachine } from './saved-machine.ts';
 import { messagePort, pciIommu } from './pci-iommu.ts';
 import { sbiHandler } from './sbi-handler.ts';
 import { Scheduler } from './scheduler.ts';
+import { type HtifAddresses, Snapshot, type SnapshotOptions, snapshotPieces } from './snapshot.ts';
 import { collectStats } from './stats.ts';
 import { registersOf, type Trap, trapOf, writeRegister } from './trap.ts';
 
@@ -59,6 +62,15 @@ export interface MachineHost {
   devices?(sources: { readonly clock: Clock; readonly trace: Trace }): readonly PlacedFunction[];
 }
 
+/** The same for a machine that is taken up again; its guest is in the snapshot. */
+export interface ResumeHost extends Omit<MachineHost, 'image' | 'initrd'> {
+  /** Keys that concern the run, not the machine, may be others than those of the machine that was saved. */
+  readonly config?: MachineConfig;
+}
+
+/** What the constructor itself needs of it. */
+type BuildHost = Omit<MachineHost, 'image'>;
+
 /** When `run` comes back before the guest has ended; whichever is met first. */
 export interface Until {
   /** Instructions retired by all harts, from now. */
@@ -71,6 +83,11 @@ export interface Until {
   readonly event?: string;
   /** With `event`: what its fields must be. */
   readonly where?: EventFields;
+  /**
+   * Where several harts share the machine, stop only when all have had their turn, so that the run goes on as if nobody
+   * had stopped it. One hart's run does not depend on where it is stopped.
+   */
+  readonly undisturbed?: boolean;
   /** A pc that some hart comes to: a breakpoint. Every instruction is a step of its own then, some 10⁶ a second. */
   readonly address?: number | bigint;
 }
@@ -93,12 +110,14 @@ export interface RunResult {
   readonly virtualNs: number;
 }
 
-interface Ending {
+// A type, not an interface: a snapshot holds it as it is.
+type Ending = {
   readonly outcome: 'passed' | 'failed' | 'reset';
-  readonly code?: number;
-}
+  readonly code?: number | undefined;
+};
 
-type HtifSymbols = ReturnType<typeof findSymbols<'tohost' | 'fromhost'>>;
+/** Undefined: nothing is loaded, since memory comes from a snapshot. */
+type Program = ProgramImage | undefined;
 const isInRam = (address: bigint, ram: RamRange): boolean =>
   address >= BigInt(ram.base) && address + 8n <= BigInt(ram.base + ram.bytes);
 
@@ -134,6 +153,10 @@ export class Machine {
   #wantedText: string | undefined;
   #consoleTail = '';
   #isMet = false;
+  /** Harts are not to stop in the middle of their turns. */
+  #isUndisturbed = false;
+  readonly #htif: HtifAddresses | undefined;
+  readonly #interruptFiles: readonly InterruptFile[];
   readonly #decoder = new TextDecoder();
 
   /** @throws MachineError for a guest that cannot be loaded or devices that collide. */
@@ -145,16 +168,43 @@ export class Machine {
     if (htif && (htif.tohost === undefined || !isInRam(htif.tohost, ram)))
       problems.push('htif: expected a symbol tohost in RAM, found none');
     if (!parsed.isOk || problems.length > 0) throw new MachineError(problems);
+    return Machine.#build(config, host, parsed.image, htif);
+  }
+
+  /**
+   * A machine as it was when it was saved; it goes on as if it had never been. The devices' backends are the host's.
+   * @throws SnapshotError for a snapshot that does not fit, MachineError as `create` does
+   */
+  static resume(snapshot: Snapshot, host: ResumeHost): Machine {
+    // What start-up does was told of when the machine was made.
+    const machine = Machine.#build(
+      host.config ?? snapshot.config,
+      { ...host, listeners: [] },
+      undefined,
+      snapshot.htif,
+    );
     try {
-      return new Machine(config, host, parsed.image, htif);
+      snapshot.restore(machine.#saved);
+    } catch (error) {
+      machine.close();
+      throw error;
+    }
+    for (const sink of host.listeners ?? []) machine.trace.listen(sink);
+    return machine;
+  }
+
+  static #build(config: MachineConfig, host: BuildHost, image: Program, htif: HtifAddresses | undefined): Machine {
+    try {
+      return new Machine(config, host, image, htif);
     } catch (error) {
       if (error instanceof AddressConflict) throw new MachineError([error.message]);
       throw error;
     }
   }
 
-  private constructor(config: MachineConfig, host: MachineHost, image: ProgramImage, htif?: HtifSymbols) {
+  private constructor(config: MachineConfig, host: BuildHost, image: Program, htif: HtifAddresses | undefined) {
     this.config = config;
+    this.#htif = htif;
     const { bus, clock, trace } = this;
     for (const sink of host.listeners ?? []) trace.listen(sink);
     const count = config.smp;
@@ -182,6 +232,7 @@ export class Machine {
       return { file, gpa, hpa: this.memory.attachMmio(file, interruptFileBytes) };
     });
 
+    this.#interruptFiles = files.map(({ file }) => file);
     const group = new HartGroup({
       memory: this.memory,
       ramBase: layout.ram.base,
@@ -294,14 +345,15 @@ export class Machine {
         this.memory,
         (deviceId) => this.host.devices.find(({ guestRid }) => guestRid === deviceId)?.hostRid,
       );
-    loadGuest({
-      config,
-      image,
-      initrd: host.initrd,
-      guestMemory: this.guestMemory,
-      hart: this.harts[0]!,
-      iommu: viommu && (onPci ? { slot: viommuSlot! } : layout.iommu),
-    });
+    if (image)
+      loadGuest({
+        config,
+        image,
+        initrd: host.initrd,
+        guestMemory: this.guestMemory,
+        hart: this.harts[0]!,
+        iommu: viommu && (onPci ? { slot: viommuSlot! } : layout.iommu),
+      });
     if (htifPorts) for (const hart of this.harts) hart.watchStore(Number(htifPorts.tohost));
   }
 
@@ -327,10 +379,10 @@ export class Machine {
   /** The condition of the present `run` holds: harts stop behind their present instruction. */
   #meet(): void {
     this.#isMet = true;
-    for (const hart of this.harts) hart.requestStop();
+    if (!this.#isUndisturbed) for (const hart of this.harts) hart.requestStop();
   }
 
-  #console(host: MachineHost, bytes: Uint8Array): void {
+  #console(host: BuildHost, bytes: Uint8Array): void {
     host.console(bytes);
     const wanted = this.#wantedText;
     if (wanted === undefined) return;
@@ -353,6 +405,7 @@ export class Machine {
     const lastNs = clock.now + (until.virtualNs ?? Infinity);
     const stop = until.address === undefined ? undefined : BigInt(until.address);
     this.#isMet = false;
+    this.#isUndisturbed = until.undisturbed === true && this.harts.length > 1;
     this.#wantedText = until.console;
     this.#consoleTail = '';
     const stopListening = until.event
@@ -366,7 +419,8 @@ export class Machine {
         if (this.#isMet) return this.#result('met');
         const left = lastInstruction - scheduler.instructions;
         if (left <= 0 || clock.now >= lastNs) return this.#result('limit');
-        const halt = scheduler.turn(stop === undefined ? Math.min(left, Math.max(1, lastNs - clock.now)) : 1);
+        const most = this.#isUndisturbed ? Infinity : Math.min(left, Math.max(1, lastNs - clock.now));
+        const halt = scheduler.turn(stop === undefined ? most : 1);
         if (halt?.kind === 'breakpoint') return { ...this.#result('breakpoint'), hart: halt.hart.id };
         if (halt?.kind === 'crash') return this.#result('crashed', { trap: trapOf(halt.hart) });
         if (halt?.kind === 'idle') return this.#result('timeout');
@@ -386,7 +440,7 @@ export class Machine {
     return check?.findings ?? [];
   }
 
-  #result(outcome: RunOutcome, more: { readonly code?: number; readonly trap?: Trap } = {}): RunResult {
+  #result(outcome: RunOutcome, more: { readonly code?: number | undefined; readonly trap?: Trap } = {}): RunResult {
     const { code, trap } = more;
     return {
       outcome,
@@ -395,6 +449,37 @@ export class Machine {
       instructions: this.#scheduler.instructions,
       virtualNs: this.clock.now,
     };
+  }
+
+  get #saved(): SavedMachine {
+    const { clock, memory, harts, uart, pci, host, assignment, disks } = this;
+    const ending = field(
+      () => this.#ending,
+      (value) => (this.#ending = value),
+    );
+    const [scheduler, group, interruptFiles] = [this.#scheduler, this.#group, this.#interruptFiles];
+    return { clock, memory, scheduler, group, harts, interruptFiles, uart, pci, host, assignment, disks, ending };
+  }
+
+  /**
+   * Everything that the machine is, between two calls of `run`; `Machine.resume` goes on from there. Backends of disks
+   * that are files and of networks stay outside.
+   * @throws MachineError where something in it cannot be saved
+   */
+  snapshot(options: SnapshotOptions = {}): Uint8Array {
+    const pieces = [...this.snapshotPieces(options)];
+    const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const piece of pieces) {
+      bytes.set(piece, at);
+      at += piece.length;
+    }
+    return bytes;
+  }
+
+  /** The same piece by piece, each made when it is asked for: the machine must not run before the last. */
+  snapshotPieces(options: SnapshotOptions = {}): Generator<Uint8Array> {
+    return snapshotPieces(this, this.#saved, this.#htif, options);
   }
 
   /** From now on `onStore` hears of stores to the page of an address of RAM. */
