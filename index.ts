@@ -44,7 +44,31 @@ export type { MachineMatchers, MatcherResult } from './vmm/machine/matchers.ts';
  * machine.close();
  */
 export { Machine } from './vmm/machine/machine.ts';
-export type { MachineHost, RunOutcome, RunResult, Until } from './vmm/machine/machine.ts';
+export type { MachineHost, ResumeHost, RunOutcome, RunResult, Until } from './vmm/machine/machine.ts';
+/**
+ * A machine at rest, whole: `machine.snapshot()` gives its bytes, `Machine.resume` goes on from them.
+ * @example
+ * const lab = new Lab({ memory: '32M' }, { image: bundledGuest('hello') });
+ * lab.run({ console: 'SBI 2.0' });
+ * const snapshot = new Snapshot(lab.machine.snapshot());
+ * const twin = Machine.resume(snapshot, { openDisk: () => memoryStorage(512), console() {} });
+ * assert(twin.instructions === lab.machine.instructions && snapshot.config.memory === 32 << 20);
+ * assert(twin.run().instructions === lab.run().instructions);
+ */
+export { Snapshot } from './vmm/machine/snapshot.ts';
+export type { SnapshotOptions } from './vmm/machine/snapshot.ts';
+/**
+ * Why bytes are no snapshot that can be resumed here: a sentence.
+ * @example
+ * try {
+ *   new Snapshot(new Uint8Array(100));
+ *   assert(false);
+ * } catch (error) {
+ *   assert(error instanceof SnapshotError && error.message === 'expected a snapshot, found another kind of file');
+ * }
+ */
+export { SnapshotError } from './vmm/snapshot/container.ts';
+export type { Packing } from './vmm/snapshot/container.ts';
 export type { DmaOptions, DmaReport } from './vmm/machine/dma.ts';
 /**
  * What can be made to go wrong: the rows of `machine.inject`.

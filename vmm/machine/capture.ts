@@ -2,6 +2,7 @@ import { hex } from '#vmm/base/address';
 import type { Clock } from '#vmm/base/clock';
 import type { FieldValue, Trace, TraceEvent } from '#vmm/base/events';
 import type { PacketBackend } from '#vmm/base/ports';
+import { parts, plainMap } from '#vmm/base/saved';
 import { tap } from '#devices/backends/packet/tap';
 import { type ByteWriter, PcapngWriter } from '../record/pcapng.ts';
 
@@ -11,10 +12,11 @@ const mostPending = 4096;
 /** Where a device address leads now: guest-physical and host-physical; undefined where nothing is cached. */
 export type Locate = (device: string, iova: bigint) => { readonly gpa: number; readonly hpa: number } | undefined;
 
-interface Arrived {
+// A type, not an interface: a snapshot holds it as it is.
+type Arrived = {
   readonly time: number;
   readonly bytes: Uint8Array;
-}
+};
 
 /**
  * Captures the frames of all network cards. Each frame carries its DMA story: the address the card used, and where it
@@ -30,6 +32,11 @@ export class Capture {
   readonly #pending = new Map<string, Arrived[]>();
   /** The card into which a frame is just arriving: what it says now is about that frame. */
   #arriving: string | undefined;
+  /** What was written already is in the file. */
+  readonly saved = parts({
+    leaving: plainMap(() => this.#leaving),
+    pending: plainMap(() => this.#pending),
+  });
 
   constructor(write: ByteWriter, names: readonly string[], clock: Clock, trace: Trace, locate: Locate) {
     this.#writer = new PcapngWriter(write, names);

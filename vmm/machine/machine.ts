@@ -151,12 +151,14 @@ export class Machine {
   #ending: Ending | undefined;
   /** What `run` waits for on the console, and the end of what came. */
   #wantedText: string | undefined;
+  #lastWanted: string | undefined;
   #consoleTail = '';
   #isMet = false;
   /** Harts are not to stop in the middle of their turns. */
   #isUndisturbed = false;
   readonly #htif: HtifAddresses | undefined;
   readonly #interruptFiles: readonly InterruptFile[];
+  readonly #capture: Capture | undefined;
   readonly #decoder = new TextDecoder();
 
   /** @throws MachineError for a guest that cannot be loaded or devices that collide. */
@@ -173,9 +175,10 @@ export class Machine {
 
   /**
    * A machine as it was when it was saved; it goes on as if it had never been. The devices' backends are the host's.
-   * @throws SnapshotError for a snapshot that does not fit, MachineError as `create` does
+   * @throws SnapshotError for a snapshot that is damaged or does not fit, MachineError as `create` does
    */
-  static resume(snapshot: Snapshot, host: ResumeHost): Machine {
+  static resume(saved: Snapshot | Uint8Array, host: ResumeHost): Machine {
+    const snapshot = saved instanceof Snapshot ? saved : new Snapshot(saved);
     // What start-up does was told of when the machine was made.
     const machine = Machine.#build(
       host.config ?? snapshot.config,
@@ -290,7 +293,8 @@ export class Machine {
     };
     const locate: Locate = (name, iova) => this.host.devices.find(({ placed }) => placed.id === name)?.port.peek(iova);
     const names = config.nics.map(({ id }) => id);
-    const capture = host.capture && new Capture((bytes) => host.capture?.(bytes), names, clock, trace, locate);
+    const capture = (this.#capture =
+      host.capture && new Capture((bytes) => host.capture?.(bytes), names, clock, trace, locate));
     this.#devices = new Devices({
       clock,
       trace,
@@ -389,7 +393,9 @@ export class Machine {
     this.#consoleTail = (this.#consoleTail + this.#decoder.decode(bytes, { stream: true })).slice(
       -(wanted.length + bytes.length),
     );
-    if (this.#consoleTail.includes(wanted)) this.#meet();
+    if (!this.#consoleTail.includes(wanted)) return;
+    this.#consoleTail = '';
+    this.#meet();
   }
 
   /** Harts stop behind their present instruction and `run` comes back (met): for those who listen to the trace or the console. */
@@ -406,8 +412,9 @@ export class Machine {
     const stop = until.address === undefined ? undefined : BigInt(until.address);
     this.#isMet = false;
     this.#isUndisturbed = until.undisturbed === true && this.harts.length > 1;
-    this.#wantedText = until.console;
-    this.#consoleTail = '';
+    // A run in slices looks for text that two of them wrote, too.
+    if (until.console !== this.#lastWanted) this.#consoleTail = '';
+    this.#wantedText = this.#lastWanted = until.console;
     const stopListening = until.event
       ? this.trace.listen((event) => {
           if (matchesEvent(event, until.event!, until.where)) this.#meet();
@@ -458,7 +465,22 @@ export class Machine {
       (value) => (this.#ending = value),
     );
     const [scheduler, group, interruptFiles] = [this.#scheduler, this.#group, this.#interruptFiles];
-    return { clock, memory, scheduler, group, harts, interruptFiles, uart, pci, host, assignment, disks, ending };
+    const capture = this.#capture;
+    return {
+      clock,
+      memory,
+      scheduler,
+      group,
+      harts,
+      interruptFiles,
+      uart,
+      pci,
+      host,
+      assignment,
+      disks,
+      ending,
+      capture,
+    };
   }
 
   /**

@@ -19,6 +19,7 @@ import type { HartGroup, Hart } from '../cpu/riscv/hart.ts';
 import type { InterruptFile } from '../irq/imsic.ts';
 import type { Section } from '../snapshot/container.ts';
 import type { Assignment } from './assignment.ts';
+import type { Capture } from './capture.ts';
 import type { HostSide } from './host-side.ts';
 import type { Scheduler } from './scheduler.ts';
 
@@ -37,6 +38,8 @@ export interface SavedMachine {
   readonly disks: ReadonlyMap<string, StorageBackend>;
   /** How the guest ended, if it has. */
   readonly ending: Saved;
+  /** Of the network cards' frames, where somebody wants them. */
+  readonly capture: Capture | undefined;
 }
 
 /** Memory goes out in pieces, so that never all of it is there twice. */
@@ -45,6 +48,12 @@ const clockName = 'clock';
 
 const savedDisks = (disks: SavedMachine['disks']): Saved =>
   parts(Object.fromEntries([...disks].map(([id, { saved }]) => [id, saved ?? parts({})])));
+
+/** A machine that is taken up again may capture, whether or not it did before. */
+const savedCapture = ({ capture }: SavedMachine): Saved => ({
+  save: () => capture?.saved.save(),
+  restore: (data) => (data === undefined ? undefined : capture?.saved.restore(data)),
+});
 
 const memoryChunks = ({ bytes, poolBase, guestBase, end }: HostMemory): [name: string, saved: Saved][] => {
   const chunks: [string, Saved][] = [['memory.pool', sparseBytes(() => bytes.subarray(poolBase, guestBase))]];
@@ -70,7 +79,7 @@ const stateSections = (machine: SavedMachine): Readonly<Record<string, Saved>> =
       harts: partList(() => machine.harts),
     }),
     interrupts: partList(() => machine.interruptFiles),
-    board: parts({ uart: part(() => machine.uart), ending: machine.ending }),
+    board: parts({ uart: part(() => machine.uart), ending: machine.ending, capture: savedCapture(machine) }),
     disks: savedDisks(machine.disks),
     pci: part(() => machine.pci),
     silicon: parts({

@@ -43,7 +43,7 @@ export class Snapshot {
     if (!packing) throw new SnapshotError(`the snapshot is packed with ${this.file.packing}, which is not known here`);
     this.#packing = packing;
     const { config, about, instructions, virtualNs, htif } = fits(() => recordOf(this.file.header));
-    const parsed = parseConfig(JSON.parse(String(config)));
+    const parsed = parseConfig(JSON.parse(typeof config === 'string' ? config : '{}'));
     if (!parsed.ok) throw new SnapshotError('the configuration in the snapshot is not one of this program');
     this.config = parsed.config;
     this.about = about;

@@ -166,7 +166,7 @@ class Reader {
     if (!make) throw new SavedError('data of no kind that is known');
     const count = this.length();
     // A copy: the bytes may lie at any address.
-    return new make(this.raw(count * make.BYTES_PER_ELEMENT).slice().buffer);
+    return new make(Uint8Array.from(this.raw(count * make.BYTES_PER_ELEMENT)).buffer);
   }
   /** Items are at least a byte each. */
   #count(): number {

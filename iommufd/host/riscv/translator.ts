@@ -1,4 +1,4 @@
-import { part, parts, properties } from '#vmm/base/saved';
+import { field, part, parts, properties } from '#vmm/base/saved';
 import { type Cause, causes } from '#iommufd/arch/riscv/faults';
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { type Capabilities, ddtpMode, hpmEvent } from '#iommufd/arch/riscv/registers';
@@ -130,6 +130,11 @@ export class Translator {
   #who: Requester = { deviceId: 0, processId: -1, gscid: -1, pscid: -1 };
   readonly saved = parts({
     directory: properties(() => this as Translator, ['mode', 'rootPpn', 'bigEndian', 'walks']),
+    // A page request's look-up of its context counts for whoever was looked up last.
+    who: field(
+      () => ({ ...this.#who }),
+      (who) => (this.#who = who),
+    ),
     memory: part(() => this.memory),
     deviceContexts: part(() => this.deviceContexts),
     processContexts: part(() => this.processContexts),
