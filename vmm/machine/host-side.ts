@@ -1,6 +1,7 @@
 import type { Clock } from '#vmm/base/clock';
 import type { Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
+import { field, parts, type Saved } from '#vmm/base/saved';
 import { bdf } from '#vmm/base/address';
 import type { HostMemory } from '#vmm/base/memory';
 import { rid, type Rid } from '#vmm/base/address';
@@ -65,6 +66,8 @@ export interface HostSide {
   readonly devices: readonly HostDevice[];
   /** Faults of devices that have gone. */
   readonly goneFaults: () => number;
+  /** What is not the parts' own. */
+  readonly saved: Saved;
   /** A device comes: the kernel knows it, and nobody has it yet. */
   add(placed: PlacedFunction): HostDevice;
   /** A device goes; no process has it any more. */
@@ -140,7 +143,13 @@ export const buildHost = (
     devices.splice(devices.indexOf(device), 1);
   };
   for (const placed of functions) add(placed);
-  return { silicon, link, driver: made, kernel, devices, goneFaults: () => goneFaults, add, remove };
+  const saved = parts({
+    goneFaults: field(
+      () => goneFaults,
+      (value) => (goneFaults = value),
+    ),
+  });
+  return { silicon, link, driver: made, kernel, devices, goneFaults: () => goneFaults, saved, add, remove };
 };
 
 /** How the guest addresses a device, for people. */

@@ -1,6 +1,6 @@
 import { rid } from '#vmm/base/address';
 import { Clock } from '#vmm/base/clock';
-import { type EventFields, Trace, type TraceEvent, type TraceSink } from '#vmm/base/events';
+import { type EventFields, Trace, type TraceEvent } from '#vmm/base/events';
 import { extensionNames } from '#vmm/base/isa-extensions';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
@@ -33,6 +33,7 @@ import { HotPlug, portsOf } from './hot-plug.ts';
 import { inject, type InjectionKind, type InjectionOptions, type Undo } from './inject.ts';
 import { interruptIds, layout } from './layout.ts';
 import { MachineError } from './machine-error.ts';
+import type { BuildHost, MachineHost, ResumeHost, RunOutcome, RunResult, Until } from './machine-host.ts';
 import type { SavedMachine } from './saved-machine.ts';
 import { messagePort, pciIommu } from './pci-iommu.ts';
 import { sbiHandler } from './sbi-handler.ts';
@@ -41,74 +42,7 @@ import { type HtifAddresses, Snapshot, type SnapshotOptions, snapshotPieces } fr
 import { collectStats } from './stats.ts';
 import { registersOf, type Trap, trapOf, writeRegister } from './trap.ts';
 
-/** Everything from outside that a machine needs: it opens no file and reads no clock itself. */
-export interface MachineHost {
-  /** The guest's ELF file or Linux `Image`, not compressed. */
-  readonly image: Uint8Array;
-  /** The initial RAM disk of a Linux kernel. */
-  readonly initrd?: Uint8Array;
-  openDisk(disk: DiskConfig): StorageBackend;
-  /** Needed for network cards whose backend is stream or dgram; closed by whoever opened it. */
-  openNetwork?(nic: NicConfig): PacketBackend;
-  /** A wire of `openNetwork` whose card was taken out. */
-  closeNetwork?(wire: PacketBackend): void;
-  /** Takes the bytes of the pcapng file that `capture` of the configuration names. */
-  capture?(bytes: Uint8Array): void;
-  /** Bytes that the guest wrote to its console; valid only during the call. */
-  console(bytes: Uint8Array): void;
-  /** Hear every event from power-on; `trace.listen` comes too late for the calls that set the host up. */
-  readonly listeners?: readonly TraceSink[];
-  /** Devices besides those of the configuration. */
-  devices?(sources: { readonly clock: Clock; readonly trace: Trace }): readonly PlacedFunction[];
-}
-
-/** The same for a machine that is taken up again; its guest is in the snapshot. */
-export interface ResumeHost extends Omit<MachineHost, 'image' | 'initrd'> {
-  /** Keys that concern the run, not the machine, may be others than those of the machine that was saved. */
-  readonly config?: MachineConfig;
-}
-
-/** What the constructor itself needs of it. */
-type BuildHost = Omit<MachineHost, 'image'>;
-
-/** When `run` comes back before the guest has ended; whichever is met first. */
-export interface Until {
-  /** Instructions retired by all harts, from now. */
-  readonly instructions?: number;
-  /** Nanoseconds of virtual time, from now. */
-  readonly virtualNs?: number;
-  /** Text on the console, in what comes from now on. */
-  readonly console?: string;
-  /** Name of a trace event. */
-  readonly event?: string;
-  /** With `event`: what its fields must be. */
-  readonly where?: EventFields;
-  /**
-   * Where several harts share the machine, stop only when all have had their turn, so that the run goes on as if nobody
-   * had stopped it. One hart's run does not depend on where it is stopped.
-   */
-  readonly undisturbed?: boolean;
-  /** A pc that some hart comes to: a breakpoint. Every instruction is a step of its own then, some 10⁶ a second. */
-  readonly address?: number | bigint;
-}
-
-/**
- * passed, failed: the guest said so. reset: it asked for one. crashed: a trap led nowhere. timeout: every hart waits and
- * nothing can ever wake one. breakpoint: a hart whose breakpoints are caught met one. limit: `instructions` or
- * `virtualNs` are used up. met: the text, event or address came, or somebody interrupted.
- */
-export type RunOutcome = 'passed' | 'failed' | 'reset' | 'crashed' | 'timeout' | 'breakpoint' | 'limit' | 'met';
-export interface RunResult {
-  readonly outcome: RunOutcome;
-  /** The guest's own code, where it failed with one. */
-  readonly code?: number;
-  readonly trap?: Trap;
-  /** The hart that met a breakpoint. */
-  readonly hart?: number;
-  /** Since power-on. */
-  readonly instructions: number;
-  readonly virtualNs: number;
-}
+export type { MachineHost, ResumeHost, RunOutcome, RunResult, Until } from './machine-host.ts';
 
 // A type, not an interface: a snapshot holds it as it is.
 type Ending = {

@@ -83,6 +83,7 @@ const stateSections = (machine: SavedMachine): Readonly<Record<string, Saved>> =
     disks: savedDisks(machine.disks),
     pci: part(() => machine.pci),
     silicon: parts({
+      host: part(() => host),
       iommu: part(() => host.silicon),
       link: part(() => host.link),
       ports: partList(() => host.devices.map(({ port }) => port)),

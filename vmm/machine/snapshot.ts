@@ -80,6 +80,8 @@ const obstacles = (machine: Machine): string[] => {
     .map(({ id }) => `snapshot: ${id} is a device that cannot be saved`);
   if (config.checks.length > 0)
     found.push(`snapshot: a machine with checks (${config.checks.join(', ')}) cannot be saved`);
+  for (const { id, device } of machine.hotPlug.ports())
+    if (device !== undefined) found.push(`snapshot: ${device}, which was plugged into ${id}, cannot be saved`);
   const targets: (object | undefined)[] = [
     host.kernel,
     host.link,
