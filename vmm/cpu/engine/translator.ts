@@ -131,7 +131,11 @@ export class Translator {
       return index;
     };
     const regions: Region[] = [];
+    const seen = new Set<number>();
     for (const { ip, hart, low, high } of wanted) {
+      // Wanted, forgotten and wanted again: a slot is entered once.
+      if (seen.has(ip)) continue;
+      seen.add(ip);
       const handler = view.getUint16(ip, true);
       // Forgotten since, or no place to begin.
       if (handler === engineHandlers.undecoded || handler === engineHandlers.translated) continue;

@@ -53,16 +53,22 @@ export interface Board {
   write64(offset: number, value: bigint): void;
 }
 
+interface BoardOptions extends Partial<Omit<HartOptions, 'group' | 'id'>> {
+  readonly entryMode: 's' | 'm';
+  /** As in `HartGroup`. */
+  readonly translateAfter?: number;
+}
 /** Harts are costly to build: tests share one per kind and reset it. */
 const boards = new Map<string, Board>();
 export const board = (
-  options: Partial<Omit<HartOptions, 'group' | 'id'>> & { readonly entryMode: 's' | 'm' },
+  { translateAfter = 0, ...options }: BoardOptions,
   fresh = Object.keys(options).length > 1,
 ): Board => {
-  let made = fresh ? undefined : boards.get(options.entryMode);
+  const key = `${options.entryMode} ${translateAfter}`;
+  let made = fresh ? undefined : boards.get(key);
   if (!made) {
     const memory = new HostMemory({ engineBytes: engineBytes({ harts: 1, guestBytes }), poolBytes: 0, guestBytes });
-    const group = new HartGroup({ memory, ramBase, harts: 1 });
+    const group = new HartGroup({ memory, ramBase, harts: 1, translateAfter });
     const bus = { read: () => undefined, write: () => false };
     const hart = new Hart({ group, id: 0, bus, ...options });
     const { view, guestBase } = memory;
@@ -75,7 +81,7 @@ export const board = (
       read64: (offset) => view.getBigUint64(guestBase + offset, true),
       write64: (offset, value) => view.setBigUint64(guestBase + offset, BigInt.asUintN(64, value), true),
     };
-    if (!fresh) boards.set(options.entryMode, made);
+    if (!fresh) boards.set(key, made);
   }
   made.group.memory.bytes.fill(0, made.group.memory.guestBase, made.group.memory.guestBase + guestBytes);
   made.hart.setTimeBase(0);
