@@ -12,7 +12,8 @@ import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
 import { fuzzPci } from '#test/fuzz/pci';
 import { fuzzPri } from '#test/fuzz/pri';
-import { compared, missingQemu, torture } from '#test/vmm/cpu/riscv/torture';
+import { compared, missingQemu } from '#test/vmm/cpu/riscv/qemu-user';
+import { torture } from '#test/vmm/cpu/riscv/torture';
 import { parseConfig } from '#vmm/config/parse';
 import { Machine } from '#vmm/machine/machine';
 
@@ -54,13 +55,13 @@ const hostileGuest = (seed: number, milliseconds: number): { guests: number } =>
   return { guests };
 };
 
-/** Random programs on our hart and on QEMU's, 10⁷ instructions at least: some two minutes. */
+/** Random programs on our hart in both tiers and on QEMU's, 10⁷ instructions at least: some two minutes. */
 const tortureHart = (seed: number, milliseconds: number): object => {
   if (missingQemu !== undefined) return { skipped: missingQemu };
   const end = Date.now() + milliseconds;
   let [programs, instructions] = [0, 0];
   for (; instructions < 1e7 || Date.now() < end; programs++) {
-    const run = torture(seed + programs, 120_000);
+    const run = torture(seed + programs, { length: 1000, turns: 40 });
     if (run.difference !== undefined) throw new Error(`--seed ${seed + programs}: ${run.difference}`);
     instructions += run.instructions;
   }

@@ -1,311 +1,191 @@
 /**
- * Random programs on our hart and on Debian's qemu-riscv64: registers, flags and memory must agree. Straight-line code
- * that logs what instructions compute; a program is a function of its seed and length.
+ * Random programs on our hart, interpreted and translated, and on Debian's qemu-riscv64: registers, flags, memory, and
+ * between our tiers counters too, must agree. A failing program is made smaller and printed.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { invariant } from '#vmm/base/invariant';
 import { expand } from '#vmm/cpu/riscv/compressed';
-import { encodeOperands, type Operands } from '#vmm/cpu/riscv/encoding';
-import { type Instruction, instructions } from '#vmm/cpu/riscv/instructions';
-import { board, li, li64, op, ramBase, spin } from './assembler.ts';
+import { csrs } from '#vmm/cpu/riscv/csr';
+import { lookUpInstruction } from '#vmm/cpu/riscv/decoder';
+import { decodeOperands } from '#vmm/cpu/riscv/encoding';
+import type { Hart } from '#vmm/cpu/riscv/hart';
+import { type Board, board, ramBase } from './assembler.ts';
+import { compared, isCtzwRight, runOnQemu } from './qemu-user.ts';
+import { buffer, dumpF, dumpFcsr, dumpX, type Halves, makeProgram, pageBytes, type Program, type Random, randomFrom, rowsOf, type Unit, without } from './torture-program.ts'; // prettier-ignore
 
-const qemu = 'qemu-riscv64';
-/** Offset into RAM, behind the code: a page that programs load from and store to, with the final registers; then a log. */
-const buffer = 0x10_0000;
-const pageBytes = 4096;
-/** Words of a body at most. */
-export const longest = 200_000;
-/** x5 points to the page's middle, x2 to its start, x6 to where atomics go, x3 behind the log; all left alone. */
-const [middle, start, atomic, log] = [5, 2, 6, 3];
-const reserved = new Set([0, middle, start, atomic, log]);
-const dumpX = 1024;
-const dumpF = dumpX + 32 * 8;
-const dumpFcsr = dumpF + 32 * 8;
+const rows = rowsOf(compared, (name) => name === 'ctzw' && !isCtzwRight);
 
-/** xorshift: the program is a function of its seed. */
-const randomFrom = (seed: number): ((below: number) => number) => {
-  let state = (seed * 2_654_435_761 + 1) >>> 0 || 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
+const load = (program: Program, { group, hart }: Board): void => {
+  const { bytes, guestBase } = group.memory;
+  bytes.fill(0, guestBase, guestBase + buffer + program.bufferBytes);
+  bytes.set(new Uint8Array(program.code.buffer), guestBase);
+  bytes.set(new Uint8Array(program.page.buffer), guestBase + buffer);
+  hart.reset(ramBase, 0, 0);
+  hart.setCsr('mstatus', hart.csr('mstatus')! | 0x2000n);
 };
 
-const special = [0n, 1n, -1n, 1n << 63n, (1n << 63n) - 1n, 0x7ff0_0000_0000_0000n, 0xfff0_0000_0000_0001n, 0x7ff8_0000_0000_0000n, 1n << 52n, 0x3ff0_0000_0000_0000n, 0xffff_ffff_3f80_0000n, 0xffff_ffff_7f80_0001n, 0xffff_ffff_0000_0001n, 0xffff_ffff_7f7f_ffffn, 0xffff_ffff_8000_0000n, 0x8000_0000n, 0x7fff_ffffn]; // prettier-ignore
-
-const instruction = (row: Instruction, random: (below: number) => number): number[] => {
-  const register = (): number => random(32);
-  const target = (): number => {
-    for (;;) {
-      const rd = random(32);
-      if (row.encoding.isFloatRd || !reserved.has(rd) || rd === 0) return rd;
-    }
-  };
-  const out: Record<string, number> = {};
-  for (const { operand } of row.encoding.pieces) {
-    if (operand === 'rd') out.rd = target();
-    else if (operand === 'rm') out.rm = [0, 1, 2, 3, 4, 7, 7, 7][random(8)]!;
-    else if (operand === 'imm') out.imm = random(2 ** 31) | 0;
-    else out[operand] = register();
+/** All that a program can see of a hart, by name. */
+export const stateOf = (hart: Hart): Map<string, bigint> => {
+  const out = new Map<string, bigint>([['pc', hart.pc], ['instret', BigInt(hart.instret)], ['privilege', BigInt(hart.privilege)]]); // prettier-ignore
+  for (let i = 1; i < 32; i++) out.set(`x${i}`, hart.x(i));
+  for (let i = 0; i < 32; i++) out.set(`f${i}`, hart.f(i));
+  for (const { name } of csrs) {
+    const value = hart.csr(name);
+    if (value !== undefined) out.set(name, value);
   }
-  if (row.format === 'relative') return [encodeOperands(row.encoding, { ...out, imm: 8 }), op('addi', { rd: 7, rs1: 7, imm: 1 })]; // prettier-ignore
-  const isMemory = /^(l[bhwd]u?|s[bhwd]|fl[wd]|fs[wd])$/.test(row.name);
-  if (isMemory) return [encodeOperands(row.encoding, { ...out, rs1: middle, imm: random(2000) - 1000 })];
-  if (row.extension === 'A' || row.extension === 'Zicboz')
-    return [encodeOperands(row.encoding, { ...out, rs1: atomic })];
-  const isFloat = row.extension === 'F' || row.extension === 'D';
-  if (!isFloat) return [encodeOperands(row.encoding, out), ...logged(op('sd', { rs1: log, rs2: out.rd! }))];
-  // Fresh operands, or results would soon be nothing but NaNs; and the flags of this instruction alone.
-  const fresh = (['rs1', 'rs2', 'rs3'] as const)
-    .filter((operand) => out[operand] !== undefined && random(2) === 0)
-    .map((operand) => op('fld', { rd: out[operand]!, rs1: middle, imm: 8 * random(130) - 2048 }));
-  const result = op(row.encoding.isFloatRd ? 'fsd' : 'sd', { rs1: log, rs2: out.rd! });
-  const flags = [op('csrrci', { rd: 7, csr: 'fflags', imm: 31 }), ...logged(op('sd', { rs1: log, rs2: 7 }))];
-  return [...fresh, encodeOperands(row.encoding, out), ...logged(result), ...(random(2) ? flags : [])];
+  return out;
 };
-const logged = (store: number): number[] => [store, op('addi', { rd: log, rs1: log, imm: 8 })];
+export const stateDifferences = (a: ReadonlyMap<string, bigint>, b: ReadonlyMap<string, bigint>): string[] =>
+  [...a]
+    .filter(([name, value]) => b.get(name) !== value)
+    .map(([name, value]) => `${name}: ${value.toString(16)}, ${b.get(name)?.toString(16)}`);
 
-/** Pairs of compressed instructions that neither jump nor touch memory elsewhere. */
-const short = (random: (below: number) => number): number => {
-  for (;;) {
-    const half = random(0x10000);
-    const found = (half & 3) === 3 ? undefined : expand(half);
-    if (!found || ['jal', 'jalr', 'beq', 'bne', 'ebreak'].includes(found.row.expands)) continue;
-    const { rd, rs1 }: Operands = found.operands;
-    const isMemory = /^[fls]/.test(found.row.expands) && !/^(s[lru]|sub)/.test(found.row.expands);
-    if (isMemory && rs1 !== start) continue;
-    if (rd !== undefined && !found.row.expands.startsWith('f') && reserved.has(rd) && rd !== 0) continue;
-    return half;
-  }
-};
+/** Instructions of a slice: few, so that many end in the middle of things, or many, so that code becomes hot. */
+export const sliceOf = (random: Random): number => 1 + random([4, 50, 400, 3000][random(4)]!);
 
-interface Program {
-  readonly words: readonly number[];
-  /** The body: what may be left out. */
-  readonly first: number;
-  readonly last: number;
-  /** Of the page and the log: every two words of the body log eight bytes at most. */
-  readonly bufferBytes: number;
-  /** What the page holds at first. */
-  readonly page: BigUint64Array;
-}
-const program = (seed: number, length: number): Program => {
-  const random = randomFrom(seed);
-  const bufferBytes = pageBytes + Math.ceil((length + 16) / 1024) * pageBytes;
-  const body: number[] = [];
-  while (body.length < length) {
-    const choice = random(10);
-    if (choice === 0) body.push(op('csrrwi', { rd: 7, csr: 'frm', imm: random(5) }));
-    else if (choice === 1) body.push(op('csrrwi', { rd: 8, csr: 'fflags', imm: random(32) }));
-    else if (choice === 2) body.push(op('lr.w', { rd: 9, rs1: atomic }), op('sc.w', { rd: 11, rs1: atomic, rs2: random(32) }));
-    else if (choice < 5) body.push((short(random) | (short(random) << 16)) >>> 0);
-    else body.push(...instruction(kinds[random(kinds.length)]!, random));
-  } // prettier-ignore
-  const registers = Array.from({ length: 32 }, (_, i) => i);
-  const before = [
-    ...li64(middle, BigInt(ramBase + buffer + pageBytes / 2)),
-    ...registers.filter((i) => !reserved.has(i)).map((i) => op('ld', { rd: i, rs1: middle, imm: 8 * i - 2048 })),
-    ...registers.map((i) => op('fld', { rd: i, rs1: middle, imm: 8 * i - 1792 })),
-    op('addi', { rd: start, rs1: middle, imm: -2048 }),
-    op('addi', { rd: atomic, rs1: middle, imm: 512 }),
-    op('addi', { rd: log, rs1: middle, imm: 2047 }),
-    op('addi', { rd: log, rs1: log, imm: 1 }),
-  ];
-  const after = [
-    ...registers.map((i) => op('sd', { rs1: middle, rs2: i, imm: dumpX + 8 * i })),
-    ...registers.map((i) => op('fsd', { rs1: middle, rs2: i, imm: dumpF + 8 * i })),
-    op('csrrs', { rd: 31, csr: 'fcsr' }),
-    op('sd', { rs1: middle, rs2: 31, imm: dumpFcsr }),
-    // write(1, buffer, bufferBytes), exit(0)
-    ...li(10, 1),
-    op('addi', { rd: 11, rs1: start }),
-    ...li(12, bufferBytes),
-    ...li(17, 64),
-    op('ecall'),
-    ...li(10, 0),
-    ...li(17, 93),
-    op('ecall'),
-    spin,
-  ];
-  return {
-    words: [...before, ...body, ...after],
-    first: before.length,
-    last: before.length + body.length,
-    bufferBytes,
-    page: contents(seed),
-  };
-};
-const contents = (seed: number): BigUint64Array => {
-  const random = randomFrom(seed ^ 0x5555);
-  return BigUint64Array.from(
-    { length: pageBytes / 8 },
-    () =>
-    BigInt.asUintN(64, random(2) ? special[random(special.length)]! : (BigInt(random(2 ** 32)) << 32n) | BigInt(random(2 ** 32))), // prettier-ignore
-  );
+/** Registers that change all the time are looked at after every slice, everything at the end. */
+const shown = (hart: Hart): string => {
+  let text = `${hart.pc} ${hart.instret}`;
+  for (let i = 1; i < 32; i++) text += ` ${hart.x(i)}`;
+  return text;
 };
 
 interface Outcome {
   readonly bytes: Uint8Array;
   readonly instructions: number;
+  /** Between our tiers. */
+  readonly difference: string | undefined;
 }
-const onOurs = (words: readonly number[], { page, bufferBytes }: Program): Outcome => {
-  const b = board({ entryMode: 's' });
-  words.forEach((word, i) => b.load(4 * i, word));
-  const { bytes, guestBase } = b.group.memory;
-  bytes.set(new Uint8Array(page.buffer), guestBase + buffer);
-  b.hart.reset(ramBase, 0, 0);
-  b.hart.setCsr('mstatus', b.hart.csr('mstatus')! | 0x2000n);
-  const end = BigInt(ramBase + 4 * (words.length - 1));
-  // A word may be two instructions; at the end it turns in a circle.
-  b.hart.run(words.length >> 1);
-  while (b.hart.pc !== end && b.hart.instret < 3 * words.length) b.hart.run(16);
-  invariant(b.hart.pc === end, `a program ended at ${b.hart.pc.toString(16)} instead of ${end.toString(16)}`);
-  return { bytes: bytes.slice(guestBase + buffer, guestBase + buffer + bufferBytes), instructions: b.hart.instret };
+/** Both tiers in the same slices, which differ from seed to seed. */
+const onOurs = (program: Program, seed: number): Outcome => {
+  const [interpreted, translated] = [0, 1].map((translateAfter) => board({ entryMode: 's', translateAfter })) as [Board, Board]; // prettier-ignore
+  const both = [interpreted, translated];
+  for (const one of both) load(program, one);
+  const end = BigInt(ramBase + program.end);
+  const random = randomFrom(seed ^ 0x3333);
+  let difference: string | undefined;
+  while (
+    difference === undefined &&
+    interpreted.hart.pc !== end &&
+    interpreted.hart.instret < program.mostInstructions
+  ) {
+    const budget = sliceOf(random);
+    for (const { hart } of both) hart.run(budget);
+    if (shown(interpreted.hart) !== shown(translated.hart)) {
+      const found = stateDifferences(stateOf(interpreted.hart), stateOf(translated.hart));
+      difference = `at instruction ${interpreted.hart.instret}: interpreted, translated: ${found.slice(0, 8).join('; ')}`;
+    }
+  }
+  const [a, b] = both.map(({ group: { memory } }) => memory.bytes.subarray(memory.guestBase)) as [Uint8Array, Uint8Array]; // prettier-ignore
+  if (difference === undefined) {
+    const found = stateDifferences(stateOf(interpreted.hart), stateOf(translated.hart));
+    if (Buffer.compare(a, b) !== 0) found.push(`memory at ${a.findIndex((byte, i) => byte !== b[i]).toString(16)}`);
+    if (found.length > 0) difference = `at the end: interpreted, translated: ${found.slice(0, 8).join('; ')}`;
+    else if (interpreted.hart.pc !== end) difference = `it ended at ${interpreted.hart.pc.toString(16)} instead of ${end.toString(16)}`; // prettier-ignore
+  }
+  return {
+    bytes: a.slice(buffer, buffer + program.bufferBytes),
+    instructions: interpreted.hart.instret,
+    difference,
+  };
 };
 
-/** An executable of one segment at `ramBase`. */
-const elf = (words: readonly number[], { page, bufferBytes }: Program): Uint8Array => {
-  const offset = 0x1000;
-  const size = buffer + bufferBytes;
-  const file = new Uint8Array(offset + size);
-  const view = new DataView(file.buffer);
-  file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  view.setUint16(16, 2, true); // ET_EXEC
-  view.setUint16(18, 243, true); // EM_RISCV
-  view.setUint32(20, 1, true);
-  view.setBigUint64(24, BigInt(ramBase), true);
-  view.setBigUint64(32, 64n, true);
-  view.setUint32(48, 5, true); // RVC, double-float ABI
-  view.setUint16(52, 64, true);
-  view.setUint16(54, 56, true);
-  view.setUint16(56, 1, true);
-  view.setUint32(64, 1, true); // PT_LOAD, rwx
-  view.setUint32(68, 7, true);
-  [offset, ramBase, ramBase, size, size, 0x1000].forEach((value, i) =>
-    view.setBigUint64(72 + 8 * i, BigInt(value), true),
-  );
-  words.forEach((word, i) => view.setUint32(offset + 4 * i, word, true));
-  file.set(new Uint8Array(page.buffer), offset + buffer);
-  return file;
+const onQemu = ({ code, page, bufferBytes }: Program): Uint8Array => {
+  const memory = new Uint8Array(buffer + bufferBytes);
+  memory.set(new Uint8Array(code.buffer));
+  memory.set(new Uint8Array(page.buffer), buffer);
+  return runOnQemu(memory, bufferBytes);
 };
-const onQemu = (words: readonly number[], whole: Program, cpu = model): Uint8Array => {
-  const folder = mkdtempSync(join(tmpdir(), 'torture-'));
-  try {
-    const path = join(folder, 'program');
-    writeFileSync(path, elf(words, whole));
-    chmodSync(path, 0o755);
-    return execFileSync(qemu, ['-cpu', cpu ?? 'rv64', path], { maxBuffer: 2 * whole.bufferBytes, stdio: 'pipe' });
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-};
-
-/** exit(0) behind some instructions. */
-const runsOnQemu = (cpu: string | undefined, ...words: readonly number[]): boolean => {
-  try {
-    const page = new BigUint64Array(pageBytes / 8);
-    const exit = [...words, ...li(10, 0), ...li(17, 93), op('ecall')];
-    onQemu(exit, { words: exit, first: 0, last: 0, bufferBytes: pageBytes, page }, cpu);
-    return true;
-  } catch {
-    return false;
-  }
-};
-const isThere = spawnSync(qemu, ['--version']).status === 0;
-/** The model with the most extensions; older versions have no `max`. */
-const model = isThere ? ['max', 'rv64'].find((cpu) => runsOnQemu(cpu)) : undefined;
-/** Why nothing can be compared; undefined where it can. */
-export const missingQemu = model ? undefined : `${qemu} ${isThere ? 'does not run' : 'is not installed'}`;
-/** Extensions that some versions of QEMU lack, with an instruction of each. */
-const probes = {
-  Zba: op('sh1add'),
-  Zbb: op('clz'),
-  Zbs: op('bset'),
-  Zicond: op('czero.eqz'),
-  Zicboz: op('cbo.zero', { rs1: 2 }),
-} as const;
-export const compared: readonly string[] = [
-  'I',
-  'M',
-  'A',
-  'F',
-  'D',
-  ...Object.entries(probes).flatMap(([name, word]) => (model && runsOnQemu(model, word) ? [name] : [])),
-];
-/**
- * QEMU before 8.0 counts ctzw's zeros beyond bit 31 (its fix: "target/riscv: fix ctzw behavior"): there an illegal word
- * is run into.
- */
-const ctzwIsRight = runsOnQemu(
-  model,
-  ...li(10, 1),
-  op('slli', { rd: 10, rs1: 10, imm: 33 }),
-  op('ctzw', { rd: 10, rs1: 10 }),
-  op('addi', { rd: 10, rs1: 10, imm: -32 }),
-  op('beq', { rs1: 10, imm: 8 }),
-  0,
-);
-const kinds = instructions.filter(
-  ({ name, extension }) =>
-    compared.includes(extension) && (name !== 'ctzw' || ctzwIsRight) && !/^(ecall|ebreak|jalr|sc\.|lr\.)/.test(name),
-);
 
 /** What differs, by name. */
 const differences = (ours: Uint8Array, theirs: Uint8Array): string[] => {
+  if (ours.length !== theirs.length) return [`QEMU wrote ${theirs.length} bytes instead of ${ours.length}`];
   const [a, b] = [ours, theirs].map((bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   const out: string[] = [];
-  for (let at = 0; at < ours.length; at += 8) {
+  for (let at = 0; at < ours.length && out.length < 8; at += 8) {
     const [x, y] = [a!.getBigUint64(at, true), b!.getBigUint64(at, true)];
     if (x === y) continue;
-    const from = at - 2048;
+    const from = at - pageBytes / 2;
     const name =
-      from >= 2048 ? `result ${(from - 2048) / 8}`
-        : from >= dumpFcsr ? (from === dumpFcsr ? 'fcsr' : `+${from}`)
-        : from >= dumpF ? `f${(from - dumpF) / 8}`
-          : from >= dumpX ? `x${(from - dumpX) / 8}` : `memory ${from}`; // prettier-ignore
+      at >= 2 * pageBytes ? `result ${(at - 2 * pageBytes) / 8}`
+        : from > dumpFcsr || from < dumpX ? `memory ${at}`
+        : from === dumpFcsr ? 'fcsr'
+        : from >= dumpF ? `f${(from - dumpF) / 8}` : `x${(from - dumpX) / 8}`; // prettier-ignore
     out.push(`${name}: ${x.toString(16)}, QEMU ${y.toString(16)}`);
   }
   return out;
 };
 
-const nop = op('addi');
+/** Why a program fails, or undefined. */
+const failure = (program: Program, seed: number): { readonly instructions: number; readonly why: string | undefined } => {
+  const { bytes, instructions, difference } = onOurs(program, seed);
+  if (difference !== undefined) return { instructions, why: difference };
+  const found = differences(bytes, onQemu(program));
+  return { instructions, why: found.length > 0 ? found.join('; ') : undefined };
+}; // prettier-ignore
+
 /** Trials of the minimiser. */
-const mostTrials = 500;
-/** Instructions of the body that are not needed for a difference become nops, ever smaller pieces of what is left. */
-const minimise = (whole: Program, fails: (words: readonly number[]) => boolean): readonly number[] => {
-  let small = [...whole.words];
-  let kept = Array.from({ length: whole.last - whole.first }, (_, i) => whole.first + i);
+const mostTrials = 200;
+/** Units that are not needed for a difference are left out, in ever smaller pieces of what is left. */
+const minimise = (whole: Program, fails: (program: Program) => boolean): readonly Unit[] => {
+  let kept = whole.units;
   let trials = 0;
   for (let size = Math.ceil(kept.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
     for (let from = 0; from < kept.length && trials < mostTrials; trials++) {
-      const without = new Set(kept.slice(from, from + size));
-      const trial = small.map((word, i) => (without.has(i) ? nop : word));
-      if (fails(trial)) {
-        small = trial;
-        kept = kept.filter((i) => !without.has(i));
-      } else from += size;
+      const trial = [...kept.slice(0, from), ...kept.slice(from + size)];
+      const stays = new Set(trial);
+      if (fails(without(whole, new Set(whole.units.filter((unit) => !stays.has(unit)))))) kept = trial;
+      else from += size;
     }
   }
-  return small;
+  return kept;
 };
 
-/** Runs the program of a seed on both. What differs, with the smallest program found that shows it, or nothing. */
+/** Instructions one a line, as far as the table knows them. */
+const listing = (at: number, code: Halves): string[] => {
+  const out: string[] = [];
+  for (let i = 0; i < code.length;) {
+    const place = (ramBase + at + 2 * i).toString(16);
+    const half = code[i]!;
+    const isShort = (half & 3) !== 3;
+    const word = isShort ? half : (half | ((code[i + 1] ?? 0) << 16)) >>> 0;
+    const found = isShort ? expand(half) : undefined;
+    const row = isShort ? undefined : lookUpInstruction(word);
+    const name = found?.row.name ?? row?.name ?? '?';
+    const operands = found?.operands ?? (row && decodeOperands(row.encoding, word)) ?? {};
+    const text = Object.entries(operands).map(([key, value]) => `${key}=${value}`);
+    out.push(`  ${place}  ${word.toString(16).padStart(isShort ? 4 : 8, '0')}  ${name} ${text.join(' ')}`);
+    i += isShort ? 1 : 2;
+  }
+  return out;
+};
+
+export interface TortureOptions {
+  /** Words of the body, and how often it is run through. */
+  readonly length: number;
+  readonly turns: number;
+}
+
+/** Runs the program of a seed on all three. What differs, with the smallest program found that shows it, or nothing. */
 export const torture = (
   seed: number,
-  length: number,
+  { length, turns }: TortureOptions,
 ): { readonly instructions: number; readonly difference: string | undefined } => {
-  invariant(length <= longest, `a program of ${length} words`);
-  const whole = program(seed, length);
-  const compare = (words: readonly number[]): string[] => differences(onOurs(words, whole).bytes, onQemu(words, whole));
-  const { bytes, instructions } = onOurs(whole.words, whole);
-  if (differences(bytes, onQemu(whole.words, whole)).length === 0) return { instructions, difference: undefined };
-  const small = minimise(whole, (words) => compare(words).length > 0);
-  const left = small.slice(whole.first, whole.last).filter((word) => word !== nop);
-  const hex = left.map((word) => word.toString(16).padStart(8, '0')).join(' ');
-  return { instructions, difference: `seed ${seed}: ${compare(small).slice(0, 8).join('; ')}\n${hex}` };
+  const whole = makeProgram(seed, { length, turns, rows });
+  const { instructions, why } = failure(whole, seed);
+  if (why === undefined) return { instructions, difference: undefined };
+  const fails = (program: Program): boolean => {
+    try {
+      return failure(program, seed).why !== undefined;
+    } catch {
+      // QEMU does not end it: another failure than the one that is looked for.
+      return false;
+    }
+  };
+  const kept = minimise(whole, fails);
+  const stays = new Set(kept);
+  const small = without(whole, new Set(whole.units.filter((unit) => !stays.has(unit))));
+  const lines = kept.flatMap((unit) => [`${unit.kind}:`, ...listing(unit.at, unit.code)]);
+  return {
+    instructions,
+    difference: `seed ${seed}, ${length} words, ${turns} turns: ${failure(small, seed).why}\n${lines.join('\n')}`,
+  };
 };
