@@ -37,8 +37,8 @@ const cpu = v.object({
   ),
   translate: v.optional(doc('translate code that runs often; the run is the same either way', flag()), true),
   'translate-after': v.optional(
-    doc('how often a jump must lead to code before it is translated', integer({ min: 1, max: 10_000 })),
-    100,
+    doc('how often a jump must lead to code before it is translated', integer({ min: 1, max: 16_000 })),
+    4000,
   ),
   ...(Object.fromEntries(extensionNames.map((name) => [name, extension(name)])) as Record<
     OptionalExtension,

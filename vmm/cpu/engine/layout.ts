@@ -46,6 +46,8 @@ export const tlbBytes = tlbEntries << tlbEntryShift;
 export const bankBytes = 2 * tlbBytes;
 export const banks = 4;
 const stateBytes = 8192;
+/** A kernel that boots executes code of more than 2048 pages; what is never used is never backed by memory. */
+const mostCodePages = 4096;
 
 export interface EngineLayout {
   readonly harts: number;
@@ -78,7 +80,7 @@ export interface EngineLayout {
 export const engineLayout = (options: { harts: number; guestBytes: number }): EngineLayout => {
   const { harts, guestBytes } = options;
   const guestPages = Math.ceil(guestBytes / pageBytes);
-  const codePages = Math.min(1024, Math.max(16, guestPages));
+  const codePages = Math.min(mostCodePages, Math.max(16, guestPages));
   const dataTlb = stateBytes;
   const fetchTlb = dataTlb + banks * bankBytes;
   const hartStride = fetchTlb + banks * tlbBytes;

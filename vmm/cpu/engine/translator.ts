@@ -53,7 +53,7 @@ interface Wanted {
 
 /** Regions that are worth a module of their own, and how often the queue is looked at before fewer are. */
 const batchRegions = 24;
-const patience = 2;
+const patience = 6;
 
 export interface TranslatorStats {
   regions: number;
@@ -131,14 +131,12 @@ export class Translator {
       return index;
     };
     const regions: Region[] = [];
-    const seen = new Set<number>();
+    const taken = new Set<number>();
     for (const { ip, hart, low, high } of wanted) {
-      // Wanted, forgotten and wanted again: a slot is entered once.
-      if (seen.has(ip)) continue;
-      seen.add(ip);
       const handler = view.getUint16(ip, true);
-      // Forgotten since, or no place to begin.
-      if (handler === engineHandlers.undecoded || handler === engineHandlers.translated) continue;
+      // Forgotten since, and perhaps wanted again; or no place to begin.
+      if (handler === engineHandlers.undecoded || handler === engineHandlers.translated || taken.has(ip)) continue;
+      taken.add(ip);
       const index = this.#pageOf(ip);
       const start = this.#layout.codePool + index * codePageBytes;
       const bank = hart.fetchBank();
@@ -165,10 +163,11 @@ export class Translator {
     const first = this.#claim(regions.length);
     const module = new WebAssembly.Module(bytes);
     for (const hart of this.#harts) {
-      const env: Record<string, unknown> = { memory: this.#memory.wasm, table: hart.table, hart: hart.base, first };
+      const env: Record<string, unknown> = { memory: this.#memory.wasm, hart: hart.base };
       for (const { name } of imports) env[name] = hart.functions[name];
-      // Instantiation alone fills the table.
-      void new WebAssembly.Instance(module, { env });
+      const { exports } = new WebAssembly.Instance(module, { env });
+      // By hand: an instance that has the table costs as much as the table is long.
+      for (let i = 0; i < regions.length; i++) hart.table.set(first + i, exports[String(i)]);
     }
     this.stats.modules++;
     this.stats.bytes += bytes.length;
@@ -232,7 +231,7 @@ export class Translator {
     const section = new CodeBuffer();
     const write = (id: number, build: (to: CodeBuffer) => void): void => {
       section.clear();
-      section.reserve(128 * imports.length + 8 * count);
+      section.reserve(128 * imports.length + 16 * count + 64);
       build(section);
       out.reserve(1);
       out.byte(id);
@@ -257,7 +256,7 @@ export class Translator {
       }
     });
     write(2, (to) => {
-      to.unsigned(imports.length + 4);
+      to.unsigned(imports.length + 2);
       const named = (name: string, kind: number): void => {
         to.text('env');
         to.text(name);
@@ -271,22 +270,20 @@ export class Translator {
       to.byte(1);
       to.unsigned(pages);
       to.unsigned(pages);
-      named('table', 1);
-      to.append(Uint8Array.of(0x70, 0, 0));
-      for (const name of ['hart', 'first']) {
-        named(name, 3);
-        to.two(typeByte.i32, 0);
-      }
+      named('hart', 3);
+      to.two(typeByte.i32, 0);
     });
     write(3, (to) => {
       to.unsigned(count);
       for (let i = 0; i < count; i++) to.byte(0);
     });
-    // Into the table from `first` on.
-    write(9, (to) => {
-      to.append(Uint8Array.of(1, 0, 0x23, 1, 0x0b));
+    write(7, (to) => {
       to.unsigned(count);
-      for (let i = 0; i < count; i++) to.unsigned(imports.length + i);
+      for (let i = 0; i < count; i++) {
+        to.text(String(i));
+        to.byte(0);
+        to.unsigned(imports.length + i);
+      }
     });
     out.reserve(1);
     out.byte(10);

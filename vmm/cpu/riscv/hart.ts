@@ -14,7 +14,7 @@ import { environmentMask } from './environment.ts';
 import { buildHart } from './hart-module.ts';
 import type { ImsicPort } from './imsic-port.ts';
 import { answerEcall, sbiErrors, type SbiHandler } from './sbi.ts';
-import { type HartState, hartState, status, stopCode, type StopReason, stopReasons, unsavedCells } from './state.ts';
+import { type HartState, hartState, status, stopCode, type StopReason, stopReasons, superBits, unsavedCells } from './state.ts';
 
 /** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
 export interface PhysicalBus {
@@ -123,6 +123,7 @@ export class Hart {
     f: array(() => this.#bytesAt(this.#state.f, 32 * 8)),
     pmpcfg: array(() => this.#bytesAt(this.#state.pmpcfg, 16)),
     pmpaddr: array(() => this.#bytesAt(this.#state.pmpaddr, 16 * 8)),
+    superMap: array(() => this.#bytesAt(this.#state.superMap, superBits / 8)),
     cells: {
       save: () => this.#saveCells(this.#savedCells()),
       restore: (data) => this.#restoreCells(this.#savedCells(), data),

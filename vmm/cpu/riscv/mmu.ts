@@ -6,7 +6,7 @@ import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
 import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { block, br, brIf, call, choose, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
 import { environmentBits } from './environment.ts';
-import { causes, type HartState, status } from './state.ts';
+import { causes, type HartState, status, superBits } from './state.ts';
 
 type Returns<T> = FunctionReference & { result: T };
 export interface Mmu {
@@ -32,6 +32,10 @@ export const pmpEntries = 16;
 const k = i32.const;
 const c = i64.const;
 export const isSet = (value: I64, bits: bigint): I32 => i64.ne(i64.and(value, c(bits)), c(0));
+
+/** Where in `superMap` an address has its bit, and the bit. */
+export const superByte = (address: I64): I32 => i32.and(i32.wrap(i64.shrU(address, c(21 + 3))), k(superBits / 8 - 1));
+export const superBit = (address: I64): I32 => i32.shl(k(1), i32.and(i32.wrap(i64.shrU(address, c(21))), k(7)));
 
 export const emitMmu = (
   module: ModuleBuilder,
@@ -104,6 +108,23 @@ export const emitMmu = (
       ),
       i32.eq(priv.get, k(3)),
     ];
+  });
+
+  /** (virtual, bytes - 1 of the page) keeps in mind that an sfence.vma by address means more than 4 KiB there. */
+  const noteSuperpage = module.function('noteSuperpage', ['i64', 'i64'], 'void', (locals) => {
+    const [address, reach] = [locals.param('i64', 0), locals.param('i64', 1)];
+    const first = i64.and(address.get, i64.xor(reach.get, c(-1)));
+    const last = i64.or(address.get, reach.get);
+    const least = (a: I64, b: I64): I64 => choose('i64', i64.ltU(a, b), a, b);
+    const at = superByte(address.get);
+    return when(
+      i64.leU(reach.get, c(0x1f_ffff)),
+      i32.store8(at, i32.or(i32.load8u(at, state.superMap), superBit(address.get)), state.superMap),
+      [
+        state.superFirst.set(least(first, state.superFirst.get)),
+        state.superLast.set(choose('i64', i64.gtU(last, state.superLast.get), last, state.superLast.get)),
+      ],
+    );
   });
 
   const translate = module.function('translate', ['i64', 'i32'], 'i64', (locals) => {
@@ -212,19 +233,7 @@ export const emitMmu = (
           i64.store(entryHost, i64.or(entry.get, needed)),
         ]),
         physical.set(i64.or(physical.get, i64.and(address.get, low))),
-        when(i64.ne(reach.get, c(0xfff)), [
-          state.superFirst.set(
-            choose(
-              'i64',
-              i64.ltU(address.get, state.superFirst.get),
-              i64.and(address.get, i64.xor(low, c(-1))),
-              state.superFirst.get,
-            ),
-          ),
-          state.superLast.set(
-            choose('i64', i64.gtU(address.get, state.superLast.get), i64.or(address.get, low), state.superLast.get),
-          ),
-        ]),
+        when(i64.ne(reach.get, c(0xfff)), call(noteSuperpage, address.get, reach.get)),
       ),
       when(i32.eqz(call(pmpAllows, physical.get, kind.get, priv.get)), refused),
       physical.get,

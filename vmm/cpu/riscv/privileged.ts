@@ -6,12 +6,12 @@ import { zeroBlockBytes } from '#vmm/base/isa-extensions';
 import { access, type Accesses } from '../engine/access.ts';
 import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
 import type { ModuleBuilder } from '../engine/wasm-module.ts';
-import { block, br, brIf, call, choose, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
+import { block, br, brIf, call, choose, fill, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
 import type { CsrContext } from './csr.ts';
-import { isSet, type Mmu } from './mmu.ts';
+import { isSet, type Mmu, superBit, superByte } from './mmu.ts';
 import type { PrivilegedName } from './semantics.ts';
 import { environmentBits } from './environment.ts';
-import { causes, type HartState, status, stopCode } from './state.ts';
+import { causes, type HartState, status, stopCode, superBits } from './state.ts';
 
 type Returns<T> = FunctionReference & { result: T };
 
@@ -303,10 +303,18 @@ export const emitPrivileged = (
       when(
         i32.and(
           i32.ne(byAddress.get, k(0)),
-          i32.or(i64.ltU(address.get, state.superFirst.get), i64.gtU(address.get, state.superLast.get)),
+          i32.and(
+            i32.or(i64.ltU(address.get, state.superFirst.get), i64.gtU(address.get, state.superLast.get)),
+            i32.eqz(i32.and(i32.load8u(superByte(address.get), state.superMap), superBit(address.get))),
+          ),
         ),
         call(accesses.flushPage, address.get),
-        [call(accesses.flushAll), state.superFirst.set(never), state.superLast.set(c(0))],
+        [
+          call(accesses.flushAll),
+          state.superFirst.set(never),
+          state.superLast.set(c(0)),
+          fill(k(state.superMap), k(0), k(superBits / 8)),
+        ],
       ),
       call(accesses.lookUp),
     ];

@@ -30,6 +30,8 @@ export const unsavedCells: ReadonlySet<string> = new Set([
   'nsPerInstruction', 'catchesBreakpoints',
 ]); // prettier-ignore
 
+export const superBits = 1024;
+
 /** All that a hart is, at fixed addresses of linear memory. */
 export interface HartState extends EngineState {
   /** x0 … x31, and a 33rd that takes what is written to x0. */
@@ -60,7 +62,9 @@ export interface HartState extends EngineState {
   /** 16 bytes of pmpcfg, then 16 pmpaddr. */
   readonly pmpcfg: number;
   readonly pmpaddr: number;
-  /** Bounds of all superpages cached since the last flush. */
+  /** A bit for each 2 MiB, by its number modulo `superBits`: a larger page there was cached since the last flush. */
+  readonly superMap: number;
+  /** Bounds of all pages beyond 2 MiB that were. */
   readonly superFirst: Cell<'i64'>;
   readonly superLast: Cell<'i64'>;
   /** Traps since an instruction last retired, the count retired then, and the first of those traps. */
@@ -86,7 +90,7 @@ export const hartState = (arena: Arena): HartState => {
     mstatus: arena.i64(), mie: arena.i64(), softPending: arena.i64(), wiredPending: arena.i64(), satp: arena.i64(),
     menvcfg: arena.i64(), stimecmp: arena.i64(), timeBase: arena.i64(), timeFrom: arena.i64(), nsPerInstruction: arena.i64(),
     instretOffset: arena.i64(), cycleOffset: arena.i64(), pmpcfg: arena.bytes(16), pmpaddr: arena.bytes(16 * 8),
-    superFirst: arena.i64(), superLast: arena.i64(), trapCount: arena.i32(), trapRetired: arena.i64(),
+    superMap: arena.bytes(superBits / 8), superFirst: arena.i64(), superLast: arena.i64(), trapCount: arena.i32(), trapRetired: arena.i64(),
     crashCause: arena.i64(), crashValue: arena.i64(), crashPc: arena.i64(), catchesBreakpoints: arena.i32(),
     storage: arena,
   };
