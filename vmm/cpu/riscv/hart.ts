@@ -14,7 +14,16 @@ import { environmentMask } from './environment.ts';
 import { buildHart } from './hart-module.ts';
 import type { ImsicPort } from './imsic-port.ts';
 import { answerEcall, sbiErrors, type SbiHandler } from './sbi.ts';
-import { type HartState, hartState, status, stopCode, type StopReason, stopReasons, superBits, unsavedCells } from './state.ts';
+import {
+  type HartState,
+  hartState,
+  status,
+  stopCode,
+  type StopReason,
+  stopReasons,
+  superBits,
+  unsavedCells,
+} from './state.ts';
 
 /** Physical addresses that are not RAM. Called only with naturally aligned accesses. */
 export interface PhysicalBus {
