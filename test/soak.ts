@@ -12,6 +12,7 @@ import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
 import { fuzzPci } from '#test/fuzz/pci';
 import { fuzzPri } from '#test/fuzz/pri';
+import { fuzzSva } from '#test/fuzz/sva';
 import { compared, missingQemu } from '#test/vmm/cpu/riscv/qemu-user';
 import { torture } from '#test/vmm/cpu/riscv/torture';
 import { parseConfig } from '#vmm/config/parse';
@@ -75,6 +76,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   exerciser: fuzzExerciser,
   pci: fuzzPci,
   pri: fuzzPri,
+  sva: fuzzSva,
   iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
   torture: tortureHart,

@@ -33,6 +33,8 @@ interface QueuedRequest {
 /** A machine with two NICs whose guest is the test: it programs the vIOMMU through its registers and memory. */
 export class Driver {
   readonly machine: Machine;
+  /** `take` has nothing more from here on, and nobody listens: long runs are faster. */
+  readonly stopRecording: () => void;
   /** Names of the host calls since the last `take`. */
   readonly #calls: string[] = [];
   #tail = 0;
@@ -52,7 +54,7 @@ export class Driver {
     const devices = () =>
       this.functions.map((fn, i) => ({ id: fn.name, slot: atsSlot + i, iommu: true, function: fn }));
     this.machine = Machine.create(parsed.config, { image, openDisk: noDisk, console: () => {}, devices });
-    this.machine.trace.listen(({ name, fields }) => {
+    this.stopRecording = this.machine.trace.listen(({ name, fields }) => {
       if (name === 'iommufd.ioctl') this.#calls.push(String(fields['name']));
       if (name === 'iommufd.write') this.#calls.push('write(fault)');
     });
