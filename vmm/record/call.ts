@@ -46,7 +46,10 @@ const shapes: Readonly<Record<string, Shape>> = {
   'ats.completion':        { result: 'outcome', good: /^(?:done|completed|ok)/ },
   'iommu.fault':           { good: /^$/ },
 };
-/** Events that are errors whatever their fields say. */
+/** Events that are errors whatever their fields say; by name, once it was looked at. */
+const knownErrors = new Map<string, boolean>();
+/** A file may hold any names. */
+const mostKnown = 4096;
 const alwaysErrors = /(?:^|[.-])(?:fault|refused|lost|error)(?:$|-)|^iommu\.bad-access$/;
 
 /** Fields that say who it was, in the order in which they are looked for. */
@@ -93,8 +96,13 @@ export const callName = ({ name, fields }: TraceEvent): string => {
 };
 
 export function isErrorEvent({ name, fields }: TraceEvent): boolean {
+  let isAlways = knownErrors.get(name);
+  if (isAlways === undefined) {
+    isAlways = alwaysErrors.test(name) || catalogue.get(name)?.level === 'warning';
+    if (knownErrors.size < mostKnown) knownErrors.set(name, isAlways);
+  }
+  if (isAlways) return true;
   const shape = shapes[name];
-  if (alwaysErrors.test(name) || catalogue.get(name)?.level === 'warning') return true;
   if (shape?.good && shape.result !== undefined) return !shape.good.test(text(fields, shape.result));
   return typeof fields['faults'] === 'number' && fields['faults'] > 0;
 }

@@ -22,6 +22,8 @@ export interface CallSummary {
   readonly totalNs: number;
 }
 
+type Sum = { -readonly [K in keyof CallSummary]: CallSummary[K] };
+
 /** Kinds of calls told apart; a guest can make up commands. */
 const mostKinds = 4096;
 
@@ -36,7 +38,9 @@ export interface TraceSelection {
 export class PerfTrace {
   readonly #selection: TraceSelection;
   readonly #spans = new Spans();
-  readonly #sums = new Map<string, { -readonly [K in keyof CallSummary]: CallSummary[K] }>();
+  /** By event, then by call. */
+  readonly #sums = new Map<string, Map<string, Sum>>();
+  #kinds = 0;
   seen = 0;
 
   constructor(selection: TraceSelection) {
@@ -69,21 +73,7 @@ export class PerfTrace {
     const selected = this.#select(event);
     if (!selected) return;
     const call = callName(event);
-    const key = `${event.name} ${call}`;
-    let sum = this.#sums.get(key);
-    if (!sum) {
-      const isRoom = this.#sums.size < mostKinds;
-      const name = isRoom ? { key, event: event.name, call } : { key: 'others', event: 'others', call: 'others' };
-      sum = this.#sums.get(name.key) ?? {
-        event: name.event,
-        call: name.call,
-        calls: 0,
-        errors: 0,
-        timed: 0,
-        totalNs: 0,
-      };
-      this.#sums.set(name.key, sum);
-    }
+    const sum = this.#sums.get(event.name)?.get(call) ?? this.#newSum(event.name, call);
     sum.calls++;
     if (isErrorEvent(event)) sum.errors++;
     if (selected.durationNs === undefined) return;
@@ -91,9 +81,25 @@ export class PerfTrace {
     sum.totalNs += selected.durationNs;
   }
 
+  #newSum(event: string, call: string): Sum {
+    const isRoom = this.#kinds < mostKinds;
+    const [name, kind] = isRoom ? [event, call] : ['others', 'others'];
+    let calls = this.#sums.get(name);
+    if (!calls) this.#sums.set(name, (calls = new Map()));
+    let sum = calls.get(kind);
+    if (!sum) {
+      sum = { event: name, call: kind, calls: 0, errors: 0, timed: 0, totalNs: 0 };
+      calls.set(kind, sum);
+      this.#kinds++;
+    }
+    return sum;
+  }
+
   /** Most calls first. */
   summary(): readonly CallSummary[] {
-    return [...this.#sums.values()].sort((a, b) => b.calls - a.calls || (a.call < b.call ? -1 : 1));
+    return [...this.#sums.values()]
+      .flatMap((calls) => [...calls.values()])
+      .sort((a, b) => b.calls - a.calls || (a.call < b.call ? -1 : 1));
   }
 }
 
