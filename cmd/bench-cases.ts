@@ -13,8 +13,9 @@ import { lookupRate, pasidRates, translationRate, walkRate } from './bench-trans
 import { CommandError } from './exit.ts';
 import { median } from './median.ts';
 import { readMachine } from './options.ts';
-import { printJson, stderr, stdout, table } from './output.ts';
+import { printJson, stdout, table } from './output.ts';
 import { prepare } from './prepare.ts';
+import { Progress } from './progress.ts';
 import { runSession } from './session.ts';
 
 interface Measured {
@@ -57,6 +58,7 @@ async function runGuest(
     let cpu = process.cpuUsage();
     const session = await runSession(prepare(config), {
       unobserved: true,
+      hasProgress: false,
       console: (bytes) => {
         const lines = (line + decoder.decode(bytes, { stream: true })).split('\n');
         line = lines.pop()!;
@@ -258,7 +260,7 @@ const cases: readonly Case[] = [
         name: `trace: events ${what}`,
         value,
         unit: '/s of CPU time',
-        target: 'at least 1 000 000',
+        target: '≥ 1 000 000',
       })),
   },
   {
@@ -297,11 +299,12 @@ export async function bench(options: {
       `no measurement matches ${options.only}: there are ${cases.map((one) => one.name).join(', ')}`,
     );
   const results: Measured[] = [];
-  for (const { name, run } of chosen) {
-    if (stderr.isTerminal) stderr.write(`\r\u001b[K${name}`);
+  const progress = new Progress('bench');
+  for (const [i, { name, run }] of chosen.entries()) {
+    progress.announce(`${i + 1} of ${chosen.length}, ${name}`);
     results.push(...(await run()));
   }
-  if (stderr.isTerminal) stderr.write('\r\u001b[K');
+  progress.end();
   if (options.json) printJson({ node: process.version, results });
   else
     stdout.line(

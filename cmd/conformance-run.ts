@@ -17,6 +17,7 @@ import { reporters } from './conformance-report.ts';
 import { CommandError, exitCodes } from './exit.ts';
 import { readFile } from './files.ts';
 import { stdout } from './output.ts';
+import { Progress } from './progress.ts';
 
 /** The first answer that is not the recorded one. */
 export interface Difference {
@@ -168,11 +169,14 @@ export async function conformance(
   const reporter = reporters[options.reporter]((text) => stdout.line(text));
   let cases = 0;
   let failed = 0;
+  const progress = new Progress('conformance');
   for (const result of replayFolder(dir, globFilter([options.case]), host)) {
     cases++;
+    progress.show(() => `${cases} cases, ${failed} failed`);
     if (result.difference) failed++;
     reporter.result(result);
   }
+  progress.end();
   if (cases === 0) throw new CommandError('usage', `${dir}: no case matches ${JSON.stringify(options.case)}`);
   reporter.end();
   return (failed === 0 ? exitCodes.passed : exitCodes.failed).code;

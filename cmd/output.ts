@@ -33,6 +33,11 @@ function writeAll(fd: number, bytes: Uint8Array): boolean {
   return true;
 }
 
+/** Erases the line that the cursor is in. */
+const eraseLine = '\r\u001b[2K';
+/** A line about work under way stands at the end of the terminal: whatever comes next takes its place. */
+let hasStatus = false;
+
 class Stream {
   readonly colors: Colors;
   readonly isTerminal: boolean;
@@ -46,6 +51,7 @@ class Stream {
   }
 
   write(text: string | Uint8Array): void {
+    if (hasStatus) showStatus('');
     if (this.#open) this.#open = writeAll(this.#fd, typeof text === 'string' ? Buffer.from(text) : text);
   }
 
@@ -58,6 +64,18 @@ class Stream {
 export const stdout = new Stream(1);
 /** Everything else. */
 export const stderr = new Stream(2);
+
+/**
+ * What is being done, on stderr where that is a terminal; anything that is written afterwards, there or on stdout, comes
+ * in its place. Empty: nothing any more.
+ */
+export function showStatus(text: string): void {
+  if (!stderr.isTerminal || (text === '' && !hasStatus)) return;
+  hasStatus = false;
+  stderr.write(text === '' ? eraseLine : `${eraseLine}${stderr.colors.dim(text.slice(0, statusColumns()))}`);
+  hasStatus = text !== '';
+}
+const statusColumns = (): number => Math.max(20, (process.stderr.columns || 80) - 1);
 
 /** One JSON document on stdout; 64-bit values are strings "0x…". */
 export function printJson(value: unknown): void {

@@ -6,7 +6,7 @@ import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
 import { MachineError } from '#vmm/machine/machine-error';
-import { formatBytes } from '#vmm/record/bytes';
+import { formatBytes, formatCount, formatTime } from '#vmm/record/bytes';
 import { eventFilter } from '#vmm/record/catalogue';
 import { JsonLines } from '#vmm/record/jsonl';
 import { LastEvents, textLine } from '#vmm/record/text';
@@ -23,6 +23,7 @@ import { Networks } from './networks.ts';
 import { stderr } from './output.ts';
 import { PerfettoFile } from './perfetto-file.ts';
 import { Pace } from './pace.ts';
+import { Progress } from './progress.ts';
 import type { Prepared } from './prepare.ts';
 import { openDisk } from './storage.ts';
 import type { ConsoleInput } from './terminal.ts';
@@ -60,6 +61,8 @@ export interface Watch {
   readonly control?: ControlServer;
   /** Nobody listens to the trace, for measurements. */
   readonly unobserved?: boolean;
+  /** False: no line on stderr about how far the run has come. */
+  readonly hasProgress?: boolean;
   /** What was wanted of the run is there: it ends at the next look. */
   readonly isDone?: () => boolean;
   /** The run is over; the machine is as it was left. */
@@ -189,6 +192,10 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let findings: readonly StaleFinding[] = [];
   let retired = 0;
   const { input, gdb, control } = watch;
+  // A person who types sees what the guest does.
+  const progress = input?.isTerminal === true || watch.hasProgress === false ? undefined : new Progress('running');
+  const state = (): string =>
+    `${formatCount(machine.instructions)} instructions, ${formatTime(machine.clock.now)} virtual`;
   const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
   let pace = new Pace(start);
   /** Linux empties the receiver while it looks for the UART; what comes before it listens would be lost. */
@@ -217,6 +224,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       if (panic?.isOver || (panic?.sentence !== undefined && result.outcome !== 'limit')) stopped = 'crashed';
       if (watch.isDone?.()) stopped = 'passed';
       if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
+      progress?.show(state);
       await nextTurn();
       if (gdb?.isStopped) await gdb.wait(longestWaitMs);
       if (control?.isStopped) await control.wait(longestWaitMs);
@@ -241,6 +249,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   } finally {
     // Tells what waited for an invalidation that never came, before the trace ends.
     findings = machine.staleTranslations();
+    progress?.end();
     interrupt.end();
     input?.close();
     gdb?.close();

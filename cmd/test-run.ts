@@ -6,6 +6,7 @@ import type { ReporterName } from './conformance.ts';
 import { CommandError, exitCodes } from './exit.ts';
 import { fileError, OutputFile } from './files.ts';
 import { stderr, stdout } from './output.ts';
+import { Progress } from './progress.ts';
 import type { Shard } from './test.ts';
 import { pool } from './test-pool.ts';
 import { testReporters } from './test-report.ts';
@@ -85,6 +86,8 @@ export async function test(paths: readonly string[], options: TestOptions): Prom
   process.on('SIGINT', interrupt);
   const start = performance.now();
   let done = 0;
+  const progress = new Progress('scenarios');
+  const told = setInterval(() => progress.show(() => `${done} of ${files.length}, ${threads} at a time`), 100);
   try {
     await running.run(({ index, result, error }) => {
       done++;
@@ -99,6 +102,8 @@ export async function test(paths: readonly string[], options: TestOptions): Prom
     });
     reporter.end();
   } finally {
+    clearInterval(told);
+    progress.end();
     process.off('SIGINT', interrupt);
     output?.close();
   }

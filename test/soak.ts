@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { Progress } from '#cmd/progress';
 import { memoryStorage } from '#devices/backends/storage/memory';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { fuzzExerciser } from '#test/fuzz/exerciser';
@@ -95,17 +96,21 @@ if (!Number.isInteger(seed) || !(seconds > 0) || chosen.length === 0) {
   process.exit(2);
 }
 let failed = 0;
-for (const [name, run] of chosen) {
+const progress = new Progress('soak');
+for (const [i, [name, run]] of chosen.entries()) {
   const start = Date.now();
+  progress.announce(`${i + 1} of ${chosen.length}, ${name}, about ${seconds} s`);
   try {
     const counts = Object.entries(run(seed, seconds * 1000))
       .filter(([key, value]) => typeof value === 'number' || key === 'skipped')
       .map(([key, value]) => (key === 'skipped' ? `skipped: ${String(value)}` : `${String(value)} ${key}`));
+    progress.end();
     process.stdout.write(
       `${name}: seed ${seed}, ${((Date.now() - start) / 1000).toFixed(1)} s: ${counts.join(', ')}\n`,
     );
   } catch (error) {
     failed++;
+    progress.end();
     process.stdout.write(
       `${name}: FAILED with --seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     );

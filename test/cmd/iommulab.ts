@@ -15,13 +15,19 @@ export interface Ended {
 const file = join('.cache', `iommulab-test-${threadId}.js`);
 let built: Promise<void> | undefined;
 
+/** The bundle itself, for those who run it in a way of their own. */
+export async function bundlePath(): Promise<string> {
+  mkdirSync('.cache', { recursive: true });
+  await (built ??= bundle('cmd/main.ts', file));
+  return file;
+}
+
 /** Runs it to its end; `onOutput` sees stdout as it comes and may send signals. */
 export async function iommulab(
   args: readonly string[],
   onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
 ): Promise<Ended> {
-  mkdirSync('.cache', { recursive: true });
-  await (built ??= bundle('cmd/main.ts', file));
+  await bundlePath();
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [file, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
