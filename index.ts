@@ -42,6 +42,18 @@ export type { MachineMatchers, MatcherResult } from './vmm/machine/matchers.ts';
  * const { bytes } = machine.dma({ device: 'exerciser0', address: 0x87000000, length: 8 });
  * assert(bytes[0] === 0x88 && bytes[7] === 0 && machine.registers().a0 === 7n);
  * machine.close();
+ *
+ * // Devices come and go while the guest runs.
+ * const ports = parseConfig({ 'hotplug-ports': 1, append: 'departures=1' });
+ * const open = { image: bundledGuest('hotplug'), openDisk: () => memoryStorage(1 << 20), console() {} };
+ * const hot = Machine.create(ports.config, open);
+ * hot.run({ console: 'wait for' });
+ * hot.hotPlug.onDeleted = (id) => assert(id === 'disk');
+ * hot.deviceAdd('nvme', { path: 'scratch', id: 'disk' });
+ * hot.run({ console: 'plugged' });
+ * hot.deviceDel('disk');
+ * assert(hot.run().outcome === 'passed');
+ * hot.close();
  */
 export { Machine } from './vmm/machine/machine.ts';
 export type { MachineHost, ResumeHost, RunOutcome, RunResult, Until } from './vmm/machine/machine.ts';
@@ -70,6 +82,21 @@ export type { SnapshotOptions } from './vmm/machine/snapshot.ts';
 export { SnapshotError } from './vmm/snapshot/container.ts';
 export type { Packing } from './vmm/snapshot/container.ts';
 export type { DmaOptions, DmaReport } from './vmm/machine/dma.ts';
+/**
+ * What can be looked at: the state of hart, vIOMMU, host and iommufd as rows. Looking changes nothing.
+ * @example
+ * const lab = new Lab({ exercisers: [{}] }, { image: bundledGuest('exerciser') });
+ * lab.run({ event: 'viommu.context', where: { state: 'nested' } });
+ * const nested = inspections.objects.read(lab.machine).filter(({ kind }) => kind === 'hwpt (nested)');
+ * assert(nested.length === 1 && inspections.queues.read(lab.machine).length > 0);
+ * const { steps } = lab.machine.explain({ device: 'exerciser0', address: 0x3000000000, write: true });
+ * assert(steps.length > 1 && steps[0].hpa.startsWith('0x'));
+ * lab.close();
+ */
+export { inspections } from './vmm/inspect/inspections.ts';
+export type { Inspection, InspectionRow } from './vmm/inspect/inspection.ts';
+export type { ExplainOptions } from './vmm/machine/explain.ts';
+export type { Explanation } from './iommufd/host/riscv/explain.ts';
 /**
  * What can be made to go wrong: the rows of `machine.inject`.
  * @example

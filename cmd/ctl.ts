@@ -27,7 +27,7 @@ export const ctlCommand = () =>
     .argument('[key=value...]', 'arguments of the verb; values are JSON, or text')
     .addHelpText(
       'before',
-      'Examples:\n  iommulab run dma --disk disk.img --control vm.sock &\n  iommulab ctl vm.sock stop\n  iommulab ctl vm.sock inspect what=queues\n  iommulab ctl vm.sock inject kind=ioctl name=IOMMU_HWPT_ALLOC errno=ENOMEM\n  iommulab ctl vm.sock cont\n  iommulab ctl vm.sock device_add driver=nvme id=d path=disk.img\n  iommulab ctl vm.sock quit\n',
+      'Examples:\n  iommulab run dma --disk disk.img --control vm.sock &\n  iommulab ctl vm.sock stop\n  iommulab ctl vm.sock inspect what=queues\n  iommulab ctl vm.sock explain device=nvme0 address=0x40000000\n  iommulab ctl vm.sock inject kind=ioctl name=IOMMU_HWPT_ALLOC errno=ENOMEM\n  iommulab ctl vm.sock cont\n  iommulab ctl vm.sock device_add driver=nvme id=d path=disk.img\n  iommulab ctl vm.sock quit\n',
     )
     .addHelpText('after', () => `\n${verbHelp()}`)
     .option('--json', 'the answer as one JSON document, also where it is a table')

@@ -1,5 +1,4 @@
 /** Runs a guest up to a moment or a fault, and explains a translation there. */
-import { noPasid } from '#vmm/base/ports';
 import type { Explanation } from '#iommufd/host/riscv/explain';
 import type { Machine } from '#vmm/machine/machine';
 import { CommandError } from './exit.ts';
@@ -26,31 +25,16 @@ export interface ExplainOptions {
 /** More than any line of a console. */
 const keptText = 1 << 16;
 
-function explainNow(machine: Machine, { device, iova, pasid, write, privileged }: Asked): Explanation {
-  const { devices, silicon } = machine.host;
-  const found = devices.find(({ placed }) => placed.id === device);
-  if (!found) {
+function explainNow(machine: Machine, { iova, ...asked }: Asked): Explanation {
+  const { devices } = machine.host;
+  if (!devices.some(({ placed }) => placed.id === asked.device)) {
     const names = devices.map(({ placed }) => placed.id).join(', ');
     throw new CommandError(
       'usage',
-      `--device: expected one of ${names || 'none, for there is none'}, found "${device}"`,
+      `--device: expected one of ${names || 'none, for there is none'}, found "${asked.device}"`,
     );
   }
-  const processIdValid = pasid !== noPasid;
-  return silicon.explain(
-    {
-      deviceId: found.hostRid,
-      processIdValid,
-      processId: processIdValid ? pasid : 0,
-      supervisor: processIdValid && privileged,
-      execute: false,
-      write,
-      type: 'untranslated',
-      noWrite: false,
-      iova,
-    },
-    device,
-  );
+  return machine.explain({ ...asked, address: iova });
 }
 
 /** @throws CommandError where the moment never comes. */

@@ -62,6 +62,10 @@ export const hostEvents = eventTable({
       rule: 'text', // prettier-ignore
     },
   },
+  'pri.request': {
+    doc: 'A device sent a page request, or a stop marker (last, neither read nor write).',
+    fields: { rid: 'bdf', pasid: 'int', address: 'hex', group: 'int', read: 'int', write: 'int', last: 'int' },
+  },
   'pri.response': {
     doc: 'A Page Request Group Response went to a device.',
     fields: { rid: 'bdf', pasid: 'int', group: 'int', code: 'int' },

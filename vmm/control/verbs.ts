@@ -1,4 +1,6 @@
 /** What the control socket can be asked: one table, from which `query-commands`, `ctl --help` and the tests derive. */
+import { noPasid } from '#vmm/base/ports';
+import { explanationLines } from '#iommufd/host/riscv/explain';
 import { pciListing } from '#vmm/bus/pci/listing';
 import { findInspection, inspectionNames } from '#vmm/inspect/inspections';
 import type { InjectionKind, InjectionOptions } from '#vmm/machine/inject';
@@ -72,6 +74,31 @@ function attempt<T>(act: () => T): T {
   }
 }
 
+const isOn = (args: Arguments, name: string): boolean => {
+  const { [name]: value = false } = args;
+  if (typeof value !== 'boolean') throw new ControlError(`${name}: expected true or false, found ${shown(value)}`);
+  return value;
+};
+
+/** 64-bit addresses are text, as JSON has no such numbers. */
+function addressOf(value: unknown): bigint {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return BigInt(value);
+  if (typeof value === 'string' && /^(?:0x[0-9a-f]{1,16}|\d{1,20})$/i.test(value) && BigInt(value) >> 64n === 0n)
+    return BigInt(value);
+  throw new ControlError(`address: expected an address of 64 bits such as "0x40000000", found ${shown(value)}`);
+}
+
+function explain(machine: Machine, args: Arguments): unknown {
+  const device = text(args, 'device', 'the id of a device');
+  const address = addressOf(args['address']);
+  const { pasid = noPasid } = args;
+  if (pasid !== noPasid && !(Number.isInteger(pasid) && (pasid as number) >= 0 && (pasid as number) < 2 ** 20))
+    throw new ControlError(`pasid: expected a whole number from 0 to ${2 ** 20 - 1}, found ${shown(pasid)}`);
+  const [write, privileged, isData] = [isOn(args, 'write'), isOn(args, 'privileged'), isOn(args, 'json')];
+  const told = attempt(() => machine.explain({ device, address, pasid: pasid as number, write, privileged }));
+  return isData ? told : explanationLines(told);
+}
+
 function deviceAdd(machine: Machine, args: Arguments): unknown {
   const driver = text(args, 'driver', `one of ${Object.keys(deviceDrivers).join(', ')}`);
   const bus = args['bus'] === undefined ? undefined : text(args, 'bus', 'the id of a hot-plug port');
@@ -81,9 +108,7 @@ function deviceAdd(machine: Machine, args: Arguments): unknown {
 
 function deviceDel(machine: Machine, args: Arguments): unknown {
   const id = text(args, 'id', 'the id of a device');
-  const { surprise = false } = args;
-  if (typeof surprise !== 'boolean')
-    throw new ControlError(`surprise: expected true or false, found ${shown(surprise)}`);
+  const surprise = isOn(args, 'surprise');
   if (!machine.host.devices.some(({ placed }) => placed.id === id))
     throw new ControlError(`id: there is no device ${shown(id)}`, 'DeviceNotFound');
   attempt(() => machine.deviceDel(id, { surprise }));
@@ -109,6 +134,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
                          if (!inspection) throw new ControlError(`what: expected one of ${inspectionNames.join(', ')}, found ${shown(what)}`);
                          return inspection.read(machine);
                        } },
+  explain:           { doc: 'how an access of a device would be translated now, entry by entry', args: { device: 'its id', address: 'as the device sees memory, 0x… as text', 'pasid?': 'its PASID', 'write?': 'true: a write', 'privileged?': 'true: with the rights of a supervisor', 'json?': 'true: as data, not as lines' }, run: ({ machine }, args) => explain(machine, args) },
   inject:            { doc: 'make something go wrong', args: { kind: `one of ${Object.keys(injections).join(', ')}`, '*': 'what the kind takes (see query-injections)' }, run: ({ machine }, args) => injectFault(machine, args) },
   snapshot:          { doc: 'refused: there are no snapshots yet', args: { 'file?': 'where to' }, run: () => { throw new ControlError('snapshot: the state of a machine cannot be saved yet'); } },
   device_add:        { doc: 'plug a device into a hot-plug port (--hotplug-ports)', args: { driver: `one of ${Object.keys(deviceDrivers).join(', ')}`, 'bus?': 'the port (query-ports); default: the first free one', '*': 'keys of --disk, --nic or --exerciser' }, run: ({ machine }, args) => deviceAdd(machine, args) },

@@ -5,6 +5,7 @@ import { extensionNames } from '#vmm/base/isa-extensions';
 import { HostMemory } from '#vmm/base/memory';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import { field } from '#vmm/base/saved';
+import type { Explanation } from '#iommufd/host/riscv/explain';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { Finisher } from '#devices/finisher/finisher';
 import { Uart } from '#devices/uart/uart';
@@ -13,11 +14,13 @@ import { findSymbols } from '../boot/elf-symbols.ts';
 import { commandLineProblems, parseGuestProgram } from '../boot/guest-program.ts';
 import { AddressConflict, Bus } from '../bus/bus.ts';
 import { PciHost } from '../bus/pci/host.ts';
+import { nearest } from '../config/nearest.ts';
 import type { DiskConfig, MachineConfig, NicConfig } from '../config/schema.ts';
 import { engineBytes } from '../cpu/engine/layout.ts';
 import { Hart, HartGroup } from '../cpu/riscv/hart.ts';
 import type { SbiHandler } from '../cpu/riscv/sbi.ts';
 import { InterruptFile, interruptFileBytes } from '../irq/imsic.ts';
+import { catalogue } from '../record/catalogue.ts';
 import type { MachineStats } from '../record/summary.ts';
 import { type Assignment, assignDevices } from './assignment.ts';
 import { Capture, type Locate } from './capture.ts';
@@ -26,6 +29,7 @@ import { checkGuestContexts, checkStaleTranslations, reportStore } from './check
 import { Devices, type PlacedFunction } from './devices.ts';
 import { type DmaOptions, type DmaReport, dmaOf } from './dma.ts';
 import { matchesEvent } from './events.ts';
+import { explainOf, type ExplainOptions } from './explain.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { answerHtif, type HtifPorts } from './htif.ts';
 import { buildHost, type HostDevice, type HostSide } from './host-side.ts';
@@ -54,6 +58,13 @@ type Ending = {
 type Program = ProgramImage | undefined;
 const isInRam = (address: bigint, ram: RamRange): boolean =>
   address >= BigInt(ram.base) && address + 8n <= BigInt(ram.base + ram.bytes);
+
+/** What is said of an event that no layer declares. */
+const strangeName = (name: string): string => {
+  if (catalogue.has(name)) return '';
+  const near = nearest(name, catalogue.keys());
+  return `; no layer declares an event of that name${near === undefined ? '' : ` (did you mean ${near}?)`}`;
+};
 
 /** Pool of the host kernel: second-stage tables, directories, queues. */
 const poolBytes = 16 << 20;
@@ -498,7 +509,7 @@ export class Machine {
       });
       try {
         const { outcome } = this.run({ ...limit, event: name, where });
-        if (!found) throw new Error(`${name}: the run ended (${outcome}) before it came`);
+        if (!found) throw new Error(`${name}: the run ended (${outcome}) before it came${strangeName(name)}`);
         resolve(found);
       } finally {
         stop();
@@ -531,6 +542,14 @@ export class Machine {
   /** A DMA of a device, through its own way to memory (translation, faults, trace), whatever its program does. */
   dma(options: DmaOptions): DmaReport {
     return dmaOf(this, options);
+  }
+
+  /**
+   * How an access of a device would be translated now, and why it would end so: every entry that is read. Changes nothing.
+   * @throws MachineError for a device that there is not
+   */
+  explain(options: ExplainOptions): Explanation {
+    return explainOf(this, options);
   }
 
   /** Console input; returns how many bytes were taken. */

@@ -276,6 +276,17 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
 
   pageRequest(message: PageRequestMessage): void {
     const processIdValid = message.pasid !== noPasid;
+    const { trace } = this.#iommu;
+    if (trace.on)
+      trace.emit('pri.request', {
+        rid: this.rid,
+        pasid: message.pasid,
+        address: join(message.hi, message.lo & ~pageMask),
+        group: message.group,
+        read: message.read ? 1 : 0,
+        write: message.write ? 1 : 0,
+        last: message.last ? 1 : 0,
+      });
     const flags =
       (message.read ? field.R : 0) |
       (message.write ? field.W : 0) |

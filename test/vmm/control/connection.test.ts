@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ControlConnection, longestRequest } from '#vmm/control/connection';
 import { type ControlTarget, verbs } from '#vmm/control/verbs';
+import { inspectionNames, inspections } from '#vmm/inspect/inspections';
 import { build } from '../inspect/machine.ts';
 
 const { machine } = build();
@@ -79,6 +80,23 @@ describe('a client of the control socket', () => {
     expect((ask({ execute: 'query-stats' })['return'] as { devices: unknown[] }).devices).toHaveLength(3);
   });
 
+  it('looks at everything, and at a translation, of a machine that stands still, and changes nothing', () => {
+    const { ask } = client();
+    ask({ execute: 'stop' });
+    const before = [machine.instructions, machine.clock.now, machine.stats()];
+    for (const what of inspectionNames) {
+      const rows = ask({ execute: 'inspect', arguments: { what } })['return'] as Record<string, unknown>[];
+      for (const row of rows) expect(Object.keys(row), what).toEqual(Object.keys(inspections[what].columns));
+      expect(what === 'iotlb' || rows.length > 0, what).toBe(true);
+    }
+    const explained = { device: 'nvme0', address: '0x40000000', write: true };
+    const lines = ask({ execute: 'explain', arguments: explained })['return'] as string[];
+    expect(lines.join('\n')).toMatch(/DDT|DC/);
+    const data = ask({ execute: 'explain', arguments: { ...explained, json: true } })['return'];
+    expect(data).toMatchObject({ device: 'nvme0', iova: '0x40000000', access: 'write' });
+    expect([machine.instructions, machine.clock.now, machine.stats()]).toEqual(before);
+  });
+
   it('makes things go wrong', () => {
     const { ask } = client();
     const inject = { kind: 'ioctl', name: 'IOMMU_HWPT_ALLOC', errno: 'ENOMEM' };
@@ -101,6 +119,11 @@ describe('a client of the control socket', () => {
     ['{"execute":"stop","exec":1}', 'found "exec"'],
     ['{"execute":"stop","id":{}}', 'id: expected'],
     ['{"execute":"snapshot"}', 'cannot be saved yet'],
+    ['{"execute":"explain","arguments":{"device":"nvme0"}}', 'address: expected an address of 64 bits'],
+    ['{"execute":"explain","arguments":{"device":"nvme0","address":-1}}', 'address: expected an address of 64 bits'],
+    ['{"execute":"explain","arguments":{"device":"x","address":0}}', 'the id of a device (nvme0, net0, net1)'],
+    ['{"execute":"explain","arguments":{"device":"nvme0","address":0,"pasid":1e9}}', 'pasid: expected a whole number'],
+    ['{"execute":"explain","arguments":{"device":"nvme0","address":0,"write":"yes"}}', 'write: expected true or false'],
     ['{"execute":"device_add"}', 'driver: expected one of nvme, nic, exerciser, found nothing'],
     ['{"execute":"device_add","arguments":{"driver":"nvme"}}', 'path: expected the path of a disk image'],
     ['{"execute":"device_add","arguments":{"driver":"exerciser"}}', 'found a machine without any (--hotplug-ports)'],

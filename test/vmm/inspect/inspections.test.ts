@@ -75,6 +75,8 @@ describe('inspections', () => {
         inspection.read(watched.machine);
         inspection.text?.(watched.machine);
       }
+      for (const device of ['nvme0', 'net0'])
+        for (const write of [false, true]) watched.machine.explain({ device, address: 0x10_0000_0000, write });
     }
     const last = watched.machine.run();
     // Stopping at the same places, without looking.

@@ -62,6 +62,9 @@ describe('a machine', () => {
     const event = await one.event('imsic.message', { file: 'hart0.s', identity: 2 });
     expect(event.fields).toMatchObject({ identity: 2 });
     await expect(one.event('imsic.message', { identity: 250 })).rejects.toThrow('the run ended (passed)');
+    await expect(one.event('imsic.mesage')).rejects.toThrow('(did you mean imsic.message?)');
+    const asking = lab('exerciser', { exercisers: [{}] });
+    expect((await asking.machine.event('pri.request', { pasid: 0x42 })).fields).toMatchObject({ write: 1, last: 1 });
   });
 
   it('refuses keys that are wrong, all at once', () => {
