@@ -22,10 +22,11 @@ export async function bundlePath(): Promise<string> {
   return file;
 }
 
-/** Runs it to its end; `onOutput` sees stdout as it comes and may send signals. */
+/** Runs it to its end; `onOutput` sees stdout as it comes, `onStart` the beginning, and each may send signals. */
 export async function iommulab(
   args: readonly string[],
   onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
+  onStart?: (kill: (signal: NodeJS.Signals) => void) => void,
 ): Promise<Ended> {
   await bundlePath();
   return new Promise((resolve, reject) => {
@@ -33,6 +34,7 @@ export async function iommulab(
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '' },
     });
+    onStart?.((signal) => child.kill(signal));
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -33,13 +33,14 @@ const keyOf = (shape: Shape | undefined, step: PathStep): Shape | undefined =>
       ? shape.keys.find((key) => key.name === step)?.shape
       : undefined;
 
-/** Keys that the schema does not know; valibot would name only the first. */
+/** Keys that the schema does not know, of which valibot would name only the first, and lists that it takes for groups. */
 function findUnknown(shape: Shape, value: unknown, path: readonly PathStep[], report: Report): void {
   if (typeof value !== 'object' || value === null) return;
   if (shape.kind === 'list' && Array.isArray(value)) {
     for (const [index, item] of value.entries()) findUnknown(shape.item, item, [...path, index], report);
   }
-  if (shape.kind !== 'group' || Array.isArray(value)) return;
+  if (shape.kind !== 'group') return;
+  if (Array.isArray(value)) return report(path, 'a group of keys', shown(value));
   const names = shape.keys.map((key) => key.name);
   for (const [name, item] of Object.entries(value)) {
     const known = keyOf(shape, name);
@@ -153,9 +154,13 @@ export function judge<const S extends v.GenericSchema & { readonly entries: obje
   }
   const whole: Shape = { kind: 'group', keys };
   findUnknown(whole, input, [], report);
+  const isTold = (path: string): boolean =>
+    issues.some((issue) => path === issue.path || path.startsWith(`${issue.path}.`));
   const result = v.safeParse(schema, input);
   for (const issue of result.issues ?? []) {
     const path = (issue.path ?? []).map((item) => item.key as PathStep);
+    // What is in a list that should be a group is of no interest.
+    if (isTold(pathText(path))) continue;
     let shape: Shape | undefined = whole;
     for (const step of path) shape = keyOf(shape, step);
     const last = issue.path?.at(-1);
