@@ -91,11 +91,11 @@ export class TraceReader {
   #readAll(lines: string): boolean {
     const values = parseLines(lines);
     if (!values) return false;
-    const events = new Array<TraceEvent>(values.length);
-    for (const [i, value] of values.entries()) {
+    const events: TraceEvent[] = [];
+    for (const value of values) {
       const event = eventOf(value);
       if (!event) return false;
-      events[i] = event;
+      events.push(event);
     }
     this.#line += events.length;
     for (const event of events) this.#sink(event);
