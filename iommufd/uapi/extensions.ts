@@ -18,6 +18,8 @@ export const extensionUapi = {
   IOMMU_VEVENTQ_TYPE_RISCV: 0x8000_0001,
   /** iommu_veventq_alloc.type: events of struct iommu_vevent_riscv_invalidation. */
   IOMMU_VEVENTQ_TYPE_RISCV_INVALIDATION: 0x8000_0002,
+  /** iommu_veventq_alloc.type: events of struct iommu_vevent_riscv_stop_marker. */
+  IOMMU_VEVENTQ_TYPE_RISCV_STOP_MARKER: 0x8000_0003,
   /** iommu_hw_info.out_data_type: struct iommu_hw_info_riscv. */
   IOMMU_HW_INFO_TYPE_RISCV: 0x8000_0001,
   /** iommu_hw_info_riscv.flags. */
@@ -63,6 +65,16 @@ export const iommu_vevent_riscv_invalidation = struct('iommu_vevent_riscv_invali
   /** 0: the device has completed it; 1: it did not in time. */
   status: u32,
   __reserved: u32,
+});
+
+/**
+ * Deviation: a Stop Marker (PCI Express Base 6.0 §10.4.1.2.1), as the hardware's page-request queue had it (RISC-V IOMMU
+ * §3.3), DID replaced by the virtual id. Page requests of the same PASID that came before it are in the fault queue by
+ * then; upstream's drivers drop markers.
+ */
+export const iommu_vevent_riscv_stop_marker = struct('iommu_vevent_riscv_stop_marker', {
+  'record[0]': u64,
+  'record[1]': u64,
 });
 
 /** Deviation: what the physical RISC-V IOMMU can do (§6.3 capabilities, §6.4 fctl). */

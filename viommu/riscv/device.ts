@@ -111,6 +111,11 @@ export class RiscvViommu implements MmioDevice {
     this.bridge.pageRequests.read();
   }
 
+  /** Passes Stop Markers on to the guest; call when their fd polls readable. */
+  readStopMarkers(): void {
+    this.bridge.pageRequests.readStopMarkers();
+  }
+
   /** Lets fences go on; call when the fd of invalidation events polls readable. */
   readInvalidations(): void {
     this.bridge.invalidations.readEnded();

@@ -34,6 +34,8 @@ export interface HostOptions {
   readonly faults?: { readonly faultId: number; readonly fd: number };
   /** The fd that tells of completed device invalidations, where some device has ATS. */
   readonly invalidationFd?: number;
+  /** The fd that tells of Stop Markers, where some device has PRI. */
+  readonly stopMarkerFd?: number;
   readonly trace?: Trace;
 }
 
@@ -133,10 +135,18 @@ export class Host {
 
   /** Takes what is told of device invalidations. */
   readInvalidations(eventBytes: number, each: (bytes: Uint8Array) => void): void {
-    const { iommufd, invalidationFd } = this.#options;
-    if (invalidationFd === undefined) return;
+    this.#readAll(this.#options.invalidationFd, eventBytes, each);
+  }
+
+  /** Takes what is told of Stop Markers; those that were lost on the way nobody waits for. */
+  readStopMarkers(eventBytes: number, each: (bytes: Uint8Array) => void): void {
+    this.#readAll(this.#options.stopMarkerFd, eventBytes, each);
+  }
+
+  #readAll(fd: number | undefined, eventBytes: number, each: (bytes: Uint8Array) => void): void {
+    if (fd === undefined) return;
     for (;;) {
-      const result = iommufd.readEvents(invalidationFd, eventBytes);
+      const result = this.#options.iommufd.readEvents(fd, eventBytes);
       if (!result.ok) return this.#refused(result.error);
       if (result.events.length === 0) return;
       for (const event of result.events) if (!event.lost) each(event.data);

@@ -3,10 +3,16 @@ import { quiet, type Trace } from '#vmm/base/events';
 import { noPasid } from '#vmm/base/ports';
 import { type Data, listOf, parts, recordOf, restoreTimer, saveTimer, SavedError } from '#vmm/base/saved';
 import type { Operands } from '#iommufd/arch/riscv/commands';
-import { pageRequestMessage, pageResponseCode, pageResponsePayload } from '#iommufd/arch/riscv/faults';
+import {
+  pageRequestMessage,
+  pageRequestRecord,
+  pageResponseCode,
+  pageResponsePayload,
+} from '#iommufd/arch/riscv/faults';
 import type { PageRequest } from '#iommufd/arch/riscv/ports';
 import type { ProduceResult } from '#iommufd/arch/riscv/record-queue';
 import type { PageFault } from '#iommufd/client/iommufd';
+import { iommu_vevent_riscv_stop_marker } from '#iommufd/uapi/extensions';
 import { iommufdUapi as uapi } from '#iommufd/uapi/iommufd';
 import type { AssignedDevice, Host } from './host.ts';
 
@@ -86,6 +92,26 @@ export class PageRequests {
   read(): void {
     this.#options.host.readFaults((faults) => {
       for (const fault of faults) this.#take(fault);
+    });
+  }
+
+  /** Passes Stop Markers on, behind the requests that came before them. What the guest's queue cannot take is dropped (§2.7). */
+  readStopMarkers(): void {
+    this.read();
+    this.#options.host.readStopMarkers(iommu_vevent_riscv_stop_marker.size, (bytes) => {
+      const { 'record[0]': head, 'record[1]': payload } = iommu_vevent_riscv_stop_marker.decode(bytes);
+      const { DID, PV, PID, PRIV, EXEC } = pageRequestRecord.decode(head);
+      const rid = Number(DID);
+      if (![...this.#byDevId.values()].some(({ deviceId }) => deviceId === rid)) return;
+      this.#options.queue(rid, {
+        rid: rid & 0xffff,
+        segment: undefined,
+        processIdValid: PV === 1n,
+        processId: Number(PID),
+        supervisor: PRIV === 1n,
+        execute: EXEC === 1n,
+        payload,
+      });
     });
   }
 
@@ -204,6 +230,8 @@ export class PageRequests {
     const same = this.#groups.get(keyOf(deviceId, index));
     // Without a PASID the index alone names the group (PCI Express Base 6.0 §10.4.2).
     const group = same?.find((one) => pasid === noPasid || one.pasid === pasid);
+    // Deviation: IOMMUFD_PAGE_RESP_SUCCESS and _INVALID are all that the uAPI has. A Response Failure, which would turn the
+    // device's interface off (PCI Express Base 6.0 §10.4.2.1), ends this group as an Invalid Request does.
     const isSuccess = code === pageResponseCode.success;
     if (group) {
       this.#forget(group);

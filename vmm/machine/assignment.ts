@@ -20,6 +20,7 @@ import type { PciIommu } from './pci-iommu.ts';
 const eventDepth = 256;
 /** More than a guest can have outstanding, so that none is ever lost. */
 const invalidationEvents = 64;
+const stopMarkers = 64;
 /** Width of guest-physical addresses: the nesting parent is Sv39x4. */
 const guestAddressBits = 41;
 
@@ -156,6 +157,9 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
     : undefined;
   const hasPri = options.hasSlots || functions.some(({ pri }) => pri !== undefined);
   const faults = hasPri ? must(iommufd.faultQueueAlloc()) : undefined;
+  const stopMarkerFd = hasPri
+    ? must(iommufd.veventqAlloc(viommuId, extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_STOP_MARKER, stopMarkers)).fd
+    : undefined;
   const info = must(iommufd.getHwInfo(first.devId));
   const { capabilities: hostCapabilities } = iommu_hw_info_riscv.decode(info.data);
   const host = new Host({
@@ -165,6 +169,7 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
     eventFd,
     ...(faults ? { faults } : {}),
     ...(invalidationFd === undefined ? {} : { invalidationFd }),
+    ...(stopMarkerFd === undefined ? {} : { stopMarkerFd }),
     trace,
   });
   const viommu = new RiscvViommu({
@@ -181,6 +186,7 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
   const fds: [number, () => void][] = [[eventFd, () => viommu.readEvents()]];
   if (faults) fds.push([faults.fd, () => viommu.readPageRequests()]);
   if (invalidationFd !== undefined) fds.push([invalidationFd, () => viommu.readInvalidations()]);
+  if (stopMarkerFd !== undefined) fds.push([stopMarkerFd, () => viommu.readStopMarkers()]);
   const stops = fds.map(([fd, wake]) => kernel.watch(fd, wake));
 
   const arrive = (bound: Bound): HostError | undefined => {

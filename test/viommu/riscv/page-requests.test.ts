@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { causes, faultRecord, messageCode, ttyp } from '#iommufd/arch/riscv/faults';
+import { causes, faultRecord, messageCode, pageResponseCode, ttyp } from '#iommufd/arch/riscv/faults';
 import { ddtp, ddtpMode, msiConfigOffset, offsets, pqcsr } from '#iommufd/arch/riscv/registers';
 import { layout } from '#vmm/machine/layout';
 import type { AtsFunction } from './ats-function.ts';
@@ -185,11 +185,47 @@ describe('what the guest’s queue cannot take is answered for it (§2.7)', () =
     done(driver);
   });
 
-  it('a Stop Marker is answered by nobody', () => {
+  it('a Stop Marker reaches the guest behind the requests of its PASID, and is answered by nobody', () => {
     const { driver, device } = ready();
+    device.ask(iova, 7);
     device.ask(0n, 0, { read: false, write: false });
     driver.settle();
-    expect([device.takeResponses(), driver.leftOver().groups]).toEqual([[], 0]);
+    expect(driver.takePageRequests()).toEqual([
+      { deviceId: atsDeviceId, pasid: 1, payload: payload(iova, 7, 7) },
+      { deviceId: atsDeviceId, pasid: 1, payload: 4n },
+    ]);
+    expect([device.takeResponses(), driver.leftOver().groups]).toEqual([[], 1]);
+    driver.respond(atsDeviceId, 1, 7);
+    expect(device.takeResponses()).toEqual([[1, 7, 0]]);
+    done(driver);
+  });
+
+  it('a Stop Marker that finds the guest’s queue full is dropped, and the queue says so', () => {
+    const { driver, device } = ready();
+    driver.write(offsets.pqcsr, 4, 0n);
+    driver.enablePageRequests(1);
+    device.ask(iova, 7);
+    device.ask(0n, 0, { read: false, write: false });
+    driver.settle();
+    expect(driver.takePageRequests()).toHaveLength(1);
+    expect(pqcsr.get(driver.read(offsets.pqcsr, 4), 'pqof')).toBe(1n);
+    expect(device.takeResponses()).toEqual([]);
+    driver.respond(atsDeviceId, 1, 7);
+    device.takeResponses();
+    done(driver);
+  });
+
+  it('a guest’s Response Failure becomes Invalid Request: the uAPI has no third code', () => {
+    const { driver, device } = ready();
+    device.ask(iova, 7);
+    driver.settle();
+    driver.respond(atsDeviceId, 1, 7, pageResponseCode.responseFailure);
+    expect(device.takeResponses()).toEqual([[1, 7, pageResponseCode.invalidRequest]]);
+    // The interface goes on, which a Response Failure would have ended (PCI Express Base 6.0 §10.4.2.1).
+    device.ask(iova, 8);
+    driver.settle();
+    driver.respond(atsDeviceId, 1, 8);
+    expect(device.takeResponses()).toEqual([[1, 8, 0]]);
     done(driver);
   });
 });

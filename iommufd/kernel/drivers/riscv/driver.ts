@@ -51,6 +51,8 @@ const payload = {
   PRGI: pageRequestPayload.reader('PRGI'),
 };
 
+const join = (hi: number, lo: number): bigint => (BigInt(hi) << 32n) | BigInt(lo);
+
 const { success, invalidRequest, responseFailure } = pageResponseCode;
 const responseCodes: Readonly<Record<number, number>> = {
   [pageResponse.success]: success,
@@ -154,18 +156,22 @@ export class RiscvIommuDriver implements IommuDriver {
     const last = payload.L(payloadLo, payloadHi);
     const group = payload.PRGI(payloadLo, payloadHi);
     const device = this.#devices.get(rid);
-    // A Stop Marker asks for nothing and nobody answers it; the uAPI has no place for one.
+    // A Stop Marker asks for nothing and nobody answers it; a guest that owns the PASID is told (§3.3).
     const isMarker = permissions === 0 && last === 1;
     if (this.#trace.on)
       this.#trace.emit('host.page-request', {
         rid,
         pasid,
-        address: (BigInt(payloadHi) << 32n) | BigInt((payloadLo & ~0xfff) >>> 0),
+        address: join(payloadHi, (payloadLo & ~0xfff) >>> 0),
         group,
         last,
         marker: isMarker ? 1 : 0,
       });
-    if (!device || isMarker) return;
+    if (!device) return;
+    if (isMarker) {
+      device.viommu?.reportStopMarker(device, join(headHi, headLo), join(payloadHi, payloadLo));
+      return;
+    }
     this.#isPartial = last === 0;
     this.#core?.reportFault(device, {
       pasid,

@@ -7,7 +7,7 @@ export const riscvDriverEvents = eventTable({
     fields: { rid: 'bdf', cause: 'int', guest: 'int' },
   },
   'host.page-request': {
-    doc: 'The host kernel took a record from the silicon’s page-request queue (marker: 1 for a Stop Marker, dropped).',
+    doc: 'The host kernel took a record from the silicon’s page-request queue (marker: 1 for a Stop Marker).',
     level: 'debug',
     fields: { rid: 'bdf', pasid: 'int', address: 'hex', group: 'int', last: 'int', marker: 'int' },
   },

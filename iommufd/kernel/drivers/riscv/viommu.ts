@@ -3,11 +3,12 @@ import { errno } from '#vmm/base/errno';
 import { type Data, parts, plainList, timer } from '#vmm/base/saved';
 import type { Errno, NestedDomain, UserData, UserDataArray, Vdevice, Viommu, ViommuCore } from '#iommufd/kernel/iommu-ops'; // prettier-ignore
 import { type CommandName, type CommandRow, commands, decodeCommand } from '#iommufd/arch/riscv/commands';
-import { faultRecord } from '#iommufd/arch/riscv/faults';
+import { faultRecord, pageRequestRecord } from '#iommufd/arch/riscv/faults';
 import type { Operands } from '#iommufd/arch/riscv/commands';
 import {
   extensionUapi,
   iommu_vevent_riscv_invalidation,
+  iommu_vevent_riscv_stop_marker,
   iommu_viommu_riscv_invalidate,
 } from '#iommufd/uapi/extensions';
 import type { RiscvDevice, RiscvIommuDriver } from './driver.ts';
@@ -147,5 +148,16 @@ export class RiscvViommu implements Viommu, InvalidationOwner {
     const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
     view.setBigUint64(0, faultRecord.set(view.getBigUint64(0, true), 'DID', virtId), true);
     this.core.reportVevent(extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV, record);
+  }
+
+  /** A device stops using a PASID: `head` and `payload` are what the silicon's page-request queue held. */
+  reportStopMarker(device: RiscvDevice, head: bigint, payload: bigint): void {
+    const virtId = this.core.virtualId(device);
+    if (virtId === undefined) return;
+    const record = { 'record[0]': pageRequestRecord.set(head, 'DID', virtId), 'record[1]': payload };
+    this.core.reportVevent(
+      extensionUapi.IOMMU_VEVENTQ_TYPE_RISCV_STOP_MARKER,
+      iommu_vevent_riscv_stop_marker.encode(record),
+    );
   }
 }

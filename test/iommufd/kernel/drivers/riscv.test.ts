@@ -19,10 +19,10 @@ const startUp = (exercisers: number): Record<string, number> => {
   return calls;
 };
 
-it('a fault queue and an event queue for invalidations are made where a device needs them', () => {
+it('a fault queue and event queues for invalidations and Stop Markers are made where a device needs them', () => {
   expect(startUp(0)).toMatchObject({ IOMMU_VEVENTQ_ALLOC: 1 });
   expect(startUp(0)['IOMMU_FAULT_QUEUE_ALLOC']).toBeUndefined();
-  expect(startUp(2)).toMatchObject({ IOMMU_VEVENTQ_ALLOC: 2, IOMMU_FAULT_QUEUE_ALLOC: 1, IOMMU_VDEVICE_ALLOC: 3 });
+  expect(startUp(2)).toMatchObject({ IOMMU_VEVENTQ_ALLOC: 3, IOMMU_FAULT_QUEUE_ALLOC: 1, IOMMU_VDEVICE_ALLOC: 3 });
 });
 
 it('an overflow of the silicon’s fault queue is survived: later faults arrive', () => {
