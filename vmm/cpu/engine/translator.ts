@@ -54,6 +54,8 @@ interface Wanted {
 /** Regions that are worth a module of their own, and how often the queue is looked at before fewer are. */
 const batchRegions = 24;
 const patience = 6;
+/** Bounds of a module, so that a slice is never long in ending, and of the queue. */
+const limits = { regions: 512, instructions: 50_000, wanted: 4096 } as const;
 
 export interface TranslatorStats {
   regions: number;
@@ -99,17 +101,17 @@ export class Translator {
 
   /** The interpreter met a slot often; the hart's state has the virtual page. */
   want(hart: TranslatedHart, ip: number, low: number, high: number): void {
-    this.#wanted.push({ hart, ip, low, high });
+    if (this.#wanted.length < limits.wanted) this.#wanted.push({ hart, ip, low, high });
+    // Another time, if it stays hot.
+    else this.#memory.view.setUint16(ip + slot.heat, 0, true);
   }
 
   /** Between slices: translates what has gathered. */
   work(): void {
     const { length } = this.#wanted;
     if (length === 0 || (length < batchRegions && this.#waited++ < patience)) return;
-    const wanted = this.#wanted;
-    this.#wanted = [];
     this.#waited = 0;
-    this.#translate(wanted);
+    this.#translate(this.#wanted.splice(0, limits.regions));
   }
 
   #pageOf(ip: number): number {
@@ -132,7 +134,12 @@ export class Translator {
     };
     const regions: Region[] = [];
     const taken = new Set<number>();
-    for (const { ip, hart, low, high } of wanted) {
+    const most = this.stats.instructions + limits.instructions;
+    for (const [i, { ip, hart, low, high }] of wanted.entries()) {
+      if (this.stats.instructions >= most) {
+        this.#wanted.unshift(...wanted.slice(i));
+        break;
+      }
       const handler = view.getUint16(ip, true);
       // Forgotten since, and perhaps wanted again; or no place to begin.
       if (handler === engineHandlers.undecoded || handler === engineHandlers.translated || taken.has(ip)) continue;
