@@ -3,13 +3,12 @@
  * between our tiers counters too, must agree. A failing program is made smaller and printed.
  */
 import { expand } from '#vmm/cpu/riscv/compressed';
-import { csrs } from '#vmm/cpu/riscv/csr';
 import { lookUpInstruction } from '#vmm/cpu/riscv/decoder';
 import { decodeOperands } from '#vmm/cpu/riscv/encoding';
-import type { Hart } from '#vmm/cpu/riscv/hart';
 import { type Board, board, ramBase } from './assembler.ts';
 import { compared, isCtzwRight, runOnQemu } from './qemu-user.ts';
 import { buffer, dumpF, dumpFcsr, dumpX, type Halves, makeProgram, pageBytes, type Program, type Random, randomFrom, rowsOf, type Unit, without } from './torture-program.ts'; // prettier-ignore
+import { registersOf, stateDifferences, stateOf } from './twins.ts';
 
 const rows = rowsOf(compared, (name) => name === 'ctzw' && !isCtzwRight);
 
@@ -22,31 +21,8 @@ const load = (program: Program, { group, hart }: Board): void => {
   hart.setCsr('mstatus', hart.csr('mstatus')! | 0x2000n);
 };
 
-/** All that a program can see of a hart, by name. */
-export const stateOf = (hart: Hart): Map<string, bigint> => {
-  const out = new Map<string, bigint>([['pc', hart.pc], ['instret', BigInt(hart.instret)], ['privilege', BigInt(hart.privilege)]]); // prettier-ignore
-  for (let i = 1; i < 32; i++) out.set(`x${i}`, hart.x(i));
-  for (let i = 0; i < 32; i++) out.set(`f${i}`, hart.f(i));
-  for (const { name } of csrs) {
-    const value = hart.csr(name);
-    if (value !== undefined) out.set(name, value);
-  }
-  return out;
-};
-export const stateDifferences = (a: ReadonlyMap<string, bigint>, b: ReadonlyMap<string, bigint>): string[] =>
-  [...a]
-    .filter(([name, value]) => b.get(name) !== value)
-    .map(([name, value]) => `${name}: ${value.toString(16)}, ${b.get(name)?.toString(16)}`);
-
 /** Instructions of a slice: few, so that many end in the middle of things, or many, so that code becomes hot. */
-export const sliceOf = (random: Random): number => 1 + random([4, 50, 400, 3000][random(4)]!);
-
-/** Registers that change all the time are looked at after every slice, everything at the end. */
-const shown = (hart: Hart): string => {
-  let text = `${hart.pc} ${hart.instret}`;
-  for (let i = 1; i < 32; i++) text += ` ${hart.x(i)}`;
-  return text;
-};
+const sliceOf = (random: Random): number => 1 + random([4, 50, 400, 3000][random(4)]!);
 
 interface Outcome {
   readonly bytes: Uint8Array;
@@ -69,16 +45,16 @@ const onOurs = (program: Program, seed: number): Outcome => {
   ) {
     const budget = sliceOf(random);
     for (const { hart } of both) hart.run(budget);
-    if (shown(interpreted.hart) !== shown(translated.hart)) {
+    if (registersOf(interpreted.hart) !== registersOf(translated.hart)) {
       const found = stateDifferences(stateOf(interpreted.hart), stateOf(translated.hart));
-      difference = `at instruction ${interpreted.hart.instret}: interpreted, translated: ${found.slice(0, 8).join('; ')}`;
+      difference = `at instruction ${interpreted.hart.instret}: ${found.slice(0, 8).join('; ')}`;
     }
   }
   const [a, b] = both.map(({ group: { memory } }) => memory.bytes.subarray(memory.guestBase)) as [Uint8Array, Uint8Array]; // prettier-ignore
   if (difference === undefined) {
     const found = stateDifferences(stateOf(interpreted.hart), stateOf(translated.hart));
     if (Buffer.compare(a, b) !== 0) found.push(`memory at ${a.findIndex((byte, i) => byte !== b[i]).toString(16)}`);
-    if (found.length > 0) difference = `at the end: interpreted, translated: ${found.slice(0, 8).join('; ')}`;
+    if (found.length > 0) difference = `at the end: ${found.slice(0, 8).join('; ')}`;
     else if (interpreted.hart.pc !== end) difference = `it ended at ${interpreted.hart.pc.toString(16)} instead of ${end.toString(16)}`; // prettier-ignore
   }
   return {
