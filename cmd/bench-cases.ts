@@ -151,6 +151,36 @@ async function pageRequests(): Promise<Measured[]> {
   });
 }
 
+/** Guests with and without `--check stale-translations`, and what is measured of them together. */
+const checkedGuests: readonly (readonly [
+  what: string,
+  image: string,
+  append: string,
+  disk: boolean,
+  more: MachineConfigInput,
+])[] = [
+  ['NVMe 4K depth 32', 'bench-nvme', 'block=4K depth=32 mib=64', true, {}],
+  ['page requests', 'bench-vpri', 'rounds=2 pages=4000', false, { exercisers: [{}] }],
+];
+
+/** How many times as long a guest takes that is checked: the median of pairs, in CPU time, behind a run to warm up. */
+async function checkCosts(): Promise<Measured[]> {
+  const results: Measured[] = [];
+  for (const [what, image, append, disk, more] of checkedGuests) {
+    const run = async (checks: MachineConfigInput): Promise<number> =>
+      (await runGuest(image, append, disk, { ...more, ...checks })).reduce((sum, [, , cpu]) => sum + cpu, 0);
+    await run({});
+    const ratios: number[] = [];
+    for (let i = 0; i < guestRuns; i++) {
+      const off = await run({});
+      ratios.push((await run({ checks: ['stale-translations'] })) / off);
+    }
+    const name = `check: stale-translations, ${what}`;
+    results.push({ name, value: median(ratios), unit: 'times as long', target: '≤ 2' });
+  }
+  return results;
+}
+
 function ioctlCosts(): Measured[] {
   const { nothing, pair, invalidation } = callCosts();
   return [
@@ -253,6 +283,7 @@ const cases: readonly Case[] = [
     return { name, run: () => [{ name, value: translationRate(pages, { first, second }), unit: '/s', ...target }] };
   }),
   { name: 'pri: page requests', run: () => medians(pageRequests) },
+  { name: 'check: stale-translations', run: checkCosts },
   {
     name: 'trace: events',
     run: () =>

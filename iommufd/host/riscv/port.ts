@@ -251,7 +251,7 @@ export class RiscvPort implements DmaPort {
   protected fastTranslation(hi: number, lo: number, pasid: number, write: boolean): FastWalk | undefined {
     const iommu = this.#iommu;
     const { fast } = iommu;
-    if (!fast || iommu.isWatched) return undefined;
+    if (!fast || iommu.trace.on || this.#monitor.active) return undefined;
     const space = this.#space(pasid);
     const roots = this.#roots;
     if (space < 0 || !roots?.enAts || roots.msi) return undefined;

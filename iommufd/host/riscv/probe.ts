@@ -31,7 +31,9 @@ export class Probe implements WalkObserver {
   constructor(of: Translator, memory: MemoryPort) {
     this.#of = of;
     const readOnly: MemoryPort = { load: (at, into) => memory.load(at, into), store: () => access.ok };
-    this.#translator = new Translator({ memory: readOnly, features: of.features, qosMask: of.qosMask });
+    // Caches are emptied before each walk: small ones will do.
+    const caches = { deviceContexts: 1, processContexts: 4 };
+    this.#translator = new Translator({ memory: readOnly, features: of.features, qosMask: of.qosMask, ...caches });
     this.#translator.observer = this;
   }
 

@@ -224,7 +224,17 @@ export class RiscvTransactionPort extends RiscvPort implements TransactionPort {
     completion.execute = false;
     if (!request.privileged && !request.execute) {
       const found = this.fastTranslation(request.hi | 0, request.lo | 0, request.pasid, !request.noWrite);
-      if (found) return this.#complete(found, request.pasid);
+      if (found) {
+        this.#complete(found, request.pasid);
+        if (iommu.check && completion.read) {
+          const page = this.isTranslatedToGuest ? found.guestPpn : found.ppn;
+          iommu.check.translated(
+            this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite),
+            BigInt(page) << 12n,
+          );
+        }
+        return completion;
+      }
     }
     const asked = this.#ask(request, 'ats', request.hi, request.lo, false, request.noWrite);
     const answer = iommu.atsRequest(asked);

@@ -286,10 +286,21 @@ export class Translator {
     this.observer?.read('DC', 0, undefined, a, words);
     if (!words) return this.#directoryFault(causes.ddtAccessFault, causes.ddtCorruption);
     if (!(words[0]! & V)) return causes.ddtInvalid;
-    const dc = decodeDeviceContext(words, this.#rules);
+    const dc = this.#decodeDevice(words);
     if (!dc) return causes.ddtMisconfigured;
     this.deviceContexts.put(deviceId, deviceId, dc);
     this.contexts?.deviceFilled(deviceId);
+    return dc;
+  }
+
+  /** What was decoded last: whoever caches nothing reads the same context again and again. */
+  #decoded: { readonly words: readonly bigint[]; readonly bigEndian: boolean; readonly dc: DeviceContext } | undefined;
+
+  #decodeDevice(words: readonly bigint[]): DeviceContext | undefined {
+    const last = this.#decoded;
+    if (last && last.bigEndian === this.bigEndian && words.every((word, i) => word === last.words[i])) return last.dc;
+    const dc = decodeDeviceContext(words, this.#rules);
+    if (dc) this.#decoded = { words, bigEndian: this.bigEndian, dc };
     return dc;
   }
 

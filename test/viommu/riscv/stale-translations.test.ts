@@ -185,10 +185,13 @@ const guest = (name: string, input: MachineConfigInput): { readonly machine: Mac
 };
 const disk = { disks: [{ path: 'none' }] };
 const dma = { ...disk, nics: [{}, {}] };
+/** As in the demos: a disk whose queues can carry PASIDs, two cards, an exerciser. */
+const shared: MachineConfigInput = { disks: [{ path: 'none', 'pasid-bits': 20 }], nics: [{}, {}], exercisers: [{}] };
 
 describe('a whole guest', () => {
   // prettier-ignore
-  it.each<[string, MachineConfigInput]>([['dma', dma], ['nvme', disk], ['smp', { smp: 2 }], ['irq', {}]])('%s is right: nothing is told', (name, input) => {
+  it.each<[string, MachineConfigInput]>([['dma', dma], ['nvme', disk], ['smp', { smp: 2 }], ['irq', {}],
+    ['nic', { nics: [{}, {}] }], ['exerciser', { exercisers: [{}] }], ['sva-vsva', shared], ['sva-vpri', shared]])('%s is right: nothing is told', (name, input) => {
     const { machine } = guest(name, input);
     expect(machine.run({ instructions: 2e9 }).outcome).toBe('passed');
     expect(machine.staleTranslations()).toEqual([]);
