@@ -7,6 +7,7 @@ import { formatCount } from '#vmm/record/bytes';
 import { eventFilter as globFilter } from '#vmm/record/catalogue';
 import { deviceRate, frameRate, processRate } from './bench-devices.ts';
 import { hartRates } from './bench-harts.ts';
+import { regionMemory } from './bench-regions.ts';
 import { callCosts, mapCosts } from './bench-iommufd.ts';
 import { traceRates } from './bench-trace.ts';
 import { lookupRate, pasidRates, translationRate, walkRate } from './bench-translation.ts';
@@ -234,6 +235,28 @@ const cases: readonly Case[] = [
           unit: 'MIPS',
         })),
       ),
+  },
+  {
+    name: 'hart: interpreter alone',
+    run: () =>
+      medians(async () =>
+        (await runGuest('bench-int', 'millions=400', false, { cpu: { translate: false } })).map(
+          ([fields, seconds]) => ({
+            name: 'hart: interpreter alone, integer loop',
+            value: Number(fields.get('instructions')) / seconds / 1e6,
+            unit: 'MIPS',
+            target: '≥ 250',
+          }),
+        ),
+      ),
+  },
+  {
+    name: 'hart: memory of translated regions',
+    run: () => {
+      const { megabytes, regions } = regionMemory();
+      const name = `hart: memory of translated regions, ${formatCount(regions)} of them`;
+      return [{ name, value: megabytes, unit: 'MB', target: '< 300' }];
+    },
   },
   { name: 'hart: kernel', run: async () => [...(await hartRates(runGuest))] },
   {

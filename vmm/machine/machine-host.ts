@@ -25,6 +25,8 @@ export interface MachineHost {
   readonly listeners?: readonly TraceSink[];
   /** Devices besides those of the configuration. */
   devices?(sources: { readonly clock: Clock; readonly trace: Trace }): readonly PlacedFunction[];
+  /** Told when the translation of guest code begins and ends, for who measures it. */
+  readonly onTranslating?: (isBusy: boolean) => void;
 }
 
 /** The same for a machine that is taken up again; its guest is in the snapshot. */

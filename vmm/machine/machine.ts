@@ -43,7 +43,7 @@ import { messagePort, pciIommu } from './pci-iommu.ts';
 import { sbiHandler } from './sbi-handler.ts';
 import { Scheduler } from './scheduler.ts';
 import { type HtifAddresses, Snapshot, type SnapshotOptions, snapshotPieces } from './snapshot.ts';
-import { collectStats } from './stats.ts';
+import { collectStats, type TranslationStats } from './stats.ts';
 import { registersOf, type Trap, trapOf, writeRegister } from './trap.ts';
 
 export type { MachineHost, ResumeHost, RunOutcome, RunResult, Until } from './machine-host.ts';
@@ -187,6 +187,7 @@ export class Machine {
       harts: count,
       extensions: new Set(extensionNames.filter((name) => config.cpu[name])),
       translateAfter: config.cpu.translate ? config.cpu['translate-after'] : 0,
+      onTranslating: host.onTranslating,
     });
     this.#group = group;
     const handler: SbiHandler = sbiHandler({
@@ -462,6 +463,11 @@ export class Machine {
   /** Instructions that all harts retired since power-on. */
   get instructions(): number {
     return this.#scheduler.instructions;
+  }
+
+  /** What the translator did: no part of `stats`, which are the same without it. */
+  get translation(): TranslationStats {
+    return { retired: this.harts.reduce((sum, hart) => sum + hart.translated, 0), ...this.#group.translations };
   }
 
   /** Counters since power-on. */

@@ -1,6 +1,12 @@
+import type { TranslatorStats } from '../cpu/engine/translator.ts';
 import type { MachineStats } from '../record/summary.ts';
 import { guestAddress } from './host-side.ts';
 import type { Machine } from './machine.ts';
+
+export interface TranslationStats extends TranslatorStats {
+  /** Instructions that ran translated, of all harts since they were reset. */
+  readonly retired: number;
+}
 
 /** Reads every counter; nothing is reset. */
 export const collectStats = (machine: Machine): MachineStats => {

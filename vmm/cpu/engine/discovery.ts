@@ -34,8 +34,11 @@ export interface Discovered {
   readonly instructions: number;
 }
 
-/** How much a region may hold, in instructions, and calls within calls. */
-const limits = { region: 600, callee: 60, depth: 2, pages: 8 } as const;
+/**
+ * How much a region may hold, in instructions; from `own` on, code that jumps lead to so often that it becomes a region
+ * of its own is left to that. Then how long callees are that are followed, calls within calls, and pages.
+ */
+const limits = { region: 600, own: 100, callee: 60, depth: 2, pages: 8 } as const;
 
 const isPageStart = (offset: number): boolean => offset % pageBytes === 0;
 
@@ -56,6 +59,8 @@ export interface Code {
   page(distance: number): number | undefined;
   /** Decodes from the slot on. */
   decode(ip: number): void;
+  /** Heat from which on code becomes a region of its own. */
+  readonly hot: number;
 }
 
 const nothing = {} as Instruction;
@@ -122,10 +127,17 @@ class Discovery {
     const translation = this.#set.translation(handler, operands);
     return translation && { offset, operands, translation };
   }
+  #heat(offset: number): number {
+    const ip = this.#slot(offset);
+    return ip === undefined ? 0 : this.#view.getUint16(ip + slot.heat, true);
+  }
   /** A jump led there before. */
   #isWarm(offset: number): boolean {
-    const ip = this.#slot(offset);
-    return ip !== undefined && this.#view.getUint16(ip + slot.heat, true) > 0;
+    return this.#heat(offset) > 0;
+  }
+  #isFull(offset: number, context: Context): boolean {
+    if (this.#instructions < limits.own) return false;
+    return this.#instructions >= limits.region || (context.depth === 0 && this.#heat(offset) > this.#code.hot);
   }
 
   /** Whether all of a callee is short enough to be followed. */
@@ -179,7 +191,7 @@ class Discovery {
     const lead: Lead = (offset, context) => {
       const key = this.#key(offset, context);
       if (!this.#leaders.has(key)) {
-        if (!this.#seen.has(key) && (this.#instructions >= limits.region || !this.#at(offset))) return undefined;
+        if (!this.#seen.has(key) && (this.#isFull(offset, context) || !this.#at(offset))) return undefined;
         this.#leaders.add(key);
         if (!this.#seen.has(key)) work.push([offset, context]);
       }
@@ -200,7 +212,7 @@ class Discovery {
         if (flow === 'next') {
           // The next page may be another one next time: a block of its own begins there.
           if (isPageStart(behind)) lead(behind, context);
-          if (isPageStart(behind) || this.#instructions >= 2 * limits.region) break;
+          if (isPageStart(behind) || this.#isFull(behind, context)) break;
           offset = behind;
           before = one;
           continue;
@@ -236,7 +248,7 @@ class Discovery {
       }
       const one = this.#seen.has(here) ? this.#at(at) : undefined;
       if (!one) {
-        block.flow = isPageStart(at) ? 'next' : 'interpret';
+        block.flow = isPageStart(at) || this.#at(at) ? 'next' : 'interpret';
         block.next = { offset: at, block: undefined };
         return block;
       }

@@ -237,11 +237,14 @@ export const emitRun = (
         x.pcPage.set(state.pcPage.get),
       ];
       /** The translation runs; where it can do nothing with the next instruction, that one is interpreted. */
+      const retired = i64.sub(state.sliceEnd.get, i64.extendU(state.left.get));
       const translated: Statement = [
         state.left.set(i32.add(x.left.get, k(1))),
+        state.translated.set(i64.sub(state.translated.get, retired)),
         heat.set(
           callIndirect(regionType, i32.sub(i32.load16u(x.ip.get, slot.heat), k(firstTranslation)), x.pcPage.get),
         ),
+        state.translated.set(i64.add(state.translated.get, retired)),
         when(state.fault.get, [call(supervision.raise), br(enter)]),
         when(i32.or(i32.eq(heat.get, k(continues)), i32.eqz(state.left.get)), br(enter)),
         fetched,

@@ -25,6 +25,8 @@ export interface EngineState {
   readonly stop: Cell<'i32'>;
   /** Not 0: since this hart's last fence of code, something other than a hart may have written RAM (DMA). */
   readonly foreignWrites: Cell<'i32'>;
+  /** Instructions that translations retired. */
+  readonly translated: Cell<'i64'>;
   /** Page of guest RAM whose stores are reported, or -1. */
   readonly watchPage: Cell<'i32'>;
 }
@@ -33,5 +35,5 @@ export interface EngineState {
 export const engineState = (arena: Arena): EngineState => ({
   left: arena.i32(), sliceEnd: arena.i64(), runEnd: arena.i64(), pc: arena.i64(), bank: arena.i32(),
   fetchBank: arena.i32(), pageIp: arena.i32(), pcPage: arena.i64(), fault: arena.i32(), physical: arena.i64(),
-  busValue: arena.i64(), stop: arena.i32(), foreignWrites: arena.i32(), watchPage: arena.i32(),
+  busValue: arena.i64(), stop: arena.i32(), foreignWrites: arena.i32(), translated: arena.i64(), watchPage: arena.i32(),
 });

@@ -51,13 +51,14 @@ interface Wanted {
   readonly high: number;
 }
 
-/** Regions that are worth a module of their own, and how often the queue is looked at before fewer are. */
+/** Regions that are worth a module of their own: fewer cost more each. */
 const batchRegions = 24;
-const patience = 6;
 /** Bounds of a module, so that a slice is never long in ending, and of the queue. */
 const limits = { regions: 512, instructions: 50_000, wanted: 4096 } as const;
 
+/** What was translated since the machine was made. */
 export interface TranslatorStats {
+  /** Regions, WebAssembly modules, guest instructions in regions, bytes of modules, and regions given up again. */
   regions: number;
   modules: number;
   instructions: number;
@@ -65,21 +66,32 @@ export interface TranslatorStats {
   dropped: number;
 }
 
+export const nothingTranslated: Readonly<TranslatorStats> = {
+  regions: 0,
+  modules: 0,
+  instructions: 0,
+  bytes: 0,
+  dropped: 0,
+};
+
 export class Translator {
   readonly #memory: HostMemory;
   readonly #layout: EngineLayout;
   readonly #set: InstructionSet;
   readonly #emission: Emission;
   readonly #decode: (ip: number) => void;
+  readonly #after: number;
+  readonly #busy: ((isBusy: boolean) => void) | undefined;
   readonly #harts: TranslatedHart[] = [];
   #wanted: Wanted[] = [];
-  #waited = 0;
+  /** Of those wanted, how many were when `work` last looked. */
+  #waiting = 0;
   #batches: Batch[] = [];
   #next = 0;
   /** By code page: table slots of the regions that hold instructions of it. */
   readonly #byPage = new Map<number, Set<number>>();
   readonly #regions = new Map<number, Region>();
-  readonly stats: TranslatorStats = { regions: 0, modules: 0, instructions: 0, bytes: 0, dropped: 0 };
+  readonly stats: TranslatorStats = { ...nothingTranslated };
 
   constructor(options: {
     readonly memory: HostMemory;
@@ -87,7 +99,11 @@ export class Translator {
     readonly set: InstructionSet;
     readonly state: EngineState;
     readonly decode: (ip: number) => void;
+    readonly after: number;
+    readonly busy: ((isBusy: boolean) => void) | undefined;
   }) {
+    this.#busy = options.busy;
+    this.#after = options.after;
     this.#memory = options.memory;
     this.#layout = options.layout;
     this.#set = options.set;
@@ -106,12 +122,16 @@ export class Translator {
     else this.#memory.view.setUint16(ip + slot.heat, 0, true);
   }
 
-  /** Between slices: translates what has gathered. */
+  /** Between slices: translates what has gathered once it is much, or no more came. */
   work(): void {
     const { length } = this.#wanted;
-    if (length === 0 || (length < batchRegions && this.#waited++ < patience)) return;
-    this.#waited = 0;
+    const hasGrown = length > this.#waiting;
+    this.#waiting = length;
+    if (length === 0 || (length < batchRegions && hasGrown)) return;
+    this.#waiting = 0;
+    this.#busy?.(true);
     this.#translate(this.#wanted.splice(0, limits.regions));
+    this.#busy?.(false);
   }
 
   #pageOf(ip: number): number {
@@ -156,7 +176,12 @@ export class Translator {
           view.getUint32(entry, true) === at >>> 0 && view.getInt32(entry + 4, true) === ((high + carry) | 0);
         return isThere ? view.getInt32(entry + 8, true) : undefined;
       };
-      const region = discover(view, this.#set, { page, decode: this.#decode }, (ip - start) / (slot.bytes / 2));
+      const region = discover(
+        view,
+        this.#set,
+        { page, decode: this.#decode, hot: this.#after },
+        (ip - start) / (slot.bytes / 2),
+      );
       if (!region) continue;
       body.clear();
       this.#emission.emit(region, body, imported);

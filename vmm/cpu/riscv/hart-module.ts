@@ -103,6 +103,8 @@ export const buildHart = (plan: HartPlan): { module: WebAssembly.Module; transla
         set: translated({ ...runtime, state: own }),
         state: own,
         decode: (ip) => group.code.decode(ip),
+        after: group.translateAfter,
+        busy: group.onTranslating,
       });
     }
   }

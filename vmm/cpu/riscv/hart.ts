@@ -7,7 +7,7 @@ import { Arena, Cell } from '../engine/cells.ts';
 import { CodeCache } from '../engine/code-cache.ts';
 import { type EngineLayout, engineLayout, translationSlots } from '../engine/layout.ts';
 import { restoreTlb, saveTlb } from '../engine/saved-tlb.ts';
-import type { TranslatedHart, Translator } from '../engine/translator.ts';
+import { nothingTranslated, type TranslatedHart, type Translator, type TranslatorStats } from '../engine/translator.ts';
 import { csrs } from './csr.ts';
 import { decoder } from './decoder.ts';
 import { environmentMask } from './environment.ts';
@@ -42,6 +42,8 @@ export class HartGroup {
   readonly extensions: Extensions;
   /** How often a jump leads somewhere before the code there is translated; 0 = never. */
   readonly translateAfter: number;
+  /** Told when translation begins and ends, for who measures it. */
+  readonly onTranslating: ((isBusy: boolean) => void) | undefined;
   /** Made with the first hart. */
   translator: Translator | undefined;
 
@@ -52,15 +54,21 @@ export class HartGroup {
     harts: number;
     extensions?: Extensions;
     translateAfter?: number;
+    onTranslating?: ((isBusy: boolean) => void) | undefined;
   }) {
     this.extensions = options.extensions ?? allExtensions;
     this.translateAfter = options.translateAfter ?? 0;
+    this.onTranslating = options.onTranslating;
     this.memory = options.memory;
     this.ramBase = options.ramBase;
     this.layout = engineLayout({ harts: options.harts, guestBytes: options.memory.guestBytes });
     invariant(this.layout.bytes <= this.memory.engineBytes, 'host memory has too little room for the engine');
     const forget = (page: number): void => this.translator?.forget(page);
     this.code = new CodeCache(this.memory, this.layout, decoder(this.memory.view, this.extensions), forget);
+  }
+
+  get translations(): Readonly<TranslatorStats> {
+    return this.translator?.stats ?? nothingTranslated;
   }
 
   /** From now on every hart's `onStore` is told of stores to the page of a physical address of RAM. */
@@ -330,6 +338,10 @@ export class Hart {
   /** Instructions retired since reset. */
   get instret(): number {
     return Number(this.#get(this.#state.sliceEnd)) - this.#view.getInt32(this.#state.left.address, true);
+  }
+  /** Those of them since reset that translations retired. */
+  get translated(): number {
+    return Number(this.#get(this.#state.translated));
   }
   /** x0 … x31, unsigned 64 bits. */
   x(index: number): bigint {

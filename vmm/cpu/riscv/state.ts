@@ -27,7 +27,7 @@ export const causes = {
  */
 export const unsavedCells: ReadonlySet<string> = new Set([
   'bank', 'fetchBank', 'pageIp', 'pcPage', 'fault', 'physical', 'busValue', 'foreignWrites', 'watchPage',
-  'nsPerInstruction', 'catchesBreakpoints',
+  'nsPerInstruction', 'catchesBreakpoints', 'translated',
 ]); // prettier-ignore
 
 export const superBits = 1024;
