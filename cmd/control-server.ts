@@ -4,7 +4,9 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { ControlConnection, type ControlEvent } from '#vmm/control/connection';
 import type { ControlTarget } from '#vmm/control/verbs';
 import type { Machine } from '#vmm/machine/machine';
+import { MachineError } from '#vmm/machine/machine-error';
 import { CommandError } from './exit.ts';
+import type { SavedFile } from './snapshot-file.ts';
 import { version } from './version.ts';
 
 /** sun_path of the smallest system, less its end. */
@@ -46,6 +48,8 @@ export class ControlServer {
   #isStopped = false;
   #isQuit = false;
   #wake: (() => void) | undefined;
+  /** Writes the machine into a file; set by the run. @throws CommandError */
+  save: ((path: string) => SavedFile) | undefined;
   readonly #target: ControlTarget;
 
   private constructor(server: Server, path: string) {
@@ -64,6 +68,7 @@ export class ControlServer {
       stop: () => this.#setStopped(true),
       cont: () => this.#setStopped(false),
       quit: () => void (this.#isQuit = true),
+      save: (path) => this.#save(path),
     };
     server.on('connection', (socket) => this.#connected(socket));
   }
@@ -88,6 +93,15 @@ export class ControlServer {
     server.unref();
     process.once('exit', () => rmSync(path, { force: true }));
     return new ControlServer(server, path);
+  }
+
+  #save(path: string): SavedFile {
+    try {
+      return this.save!(path);
+    } catch (error) {
+      if (error instanceof CommandError) throw new MachineError([error.message, ...error.more]);
+      throw error;
+    }
   }
 
   #setStopped(isStopped: boolean): void {

@@ -44,7 +44,7 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
       disks: [{ path: disk.path, serial: 'IOMMULAB-DEMO', ...demo.disk }],
       ...(options.trace === undefined ? {} : { trace: { file: options.trace } }),
     });
-    const prepared = prepare(config, options.tracePerfetto);
+    const prepared = prepare(config, { '--trace-perfetto': options.tracePerfetto });
     if (!made) demo.prepareDisk?.(disk.path);
     const story: StoryLine[] = [];
     const decoder = new TextDecoder();

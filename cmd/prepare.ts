@@ -19,8 +19,18 @@ function isSameFile(a: string, b: string): boolean {
   return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino;
 }
 
-/** Finds everything that is wrong with what the configuration names, before a file is written; `perfetto` is one. */
-export function prepare(config: MachineConfig, perfetto?: string): Prepared {
+/** Files that a command writes besides those of the configuration, by their options. */
+export type Outputs = Readonly<Record<string, string | undefined>>;
+
+/** Finds everything that is wrong with what the configuration names, before a file is written. */
+export function prepare(config: MachineConfig, outputs: Outputs = {}): Prepared {
+  checkFiles(config, outputs);
+  const initrd = loadInitrd(config);
+  return { config, image: loadGuest(config), ...(initrd ? { initrd } : {}) };
+}
+
+/** The same of a machine whose guest is there already; `inputs`: files that are read, too. */
+export function checkFiles(config: MachineConfig, outputs: Outputs, inputs: readonly string[] = []): void {
   checkDisks(config.disks);
   const strangers = unknownGlobs(config.trace.events);
   if (strangers.length > 0)
@@ -29,17 +39,15 @@ export function prepare(config: MachineConfig, perfetto?: string): Prepared {
       `trace.events: expected globs that match events (see iommulab trace list), found ${strangers.join(', ')}`,
     );
   const { file } = config.trace;
-  const read = [config.kernel, config.initrd].filter((path) => path !== undefined);
-  const inputs = [...config.disks.map((disk) => disk.path), ...read];
-  const outputs = { 'trace.file': file, capture: config.capture, '--trace-perfetto': perfetto };
-  for (const [key, output] of Object.entries(outputs)) {
-    const spoiled = output === undefined ? undefined : inputs.find((path) => isSameFile(path, output));
+  const kernel = [config.kernel, config.initrd].filter((path) => path !== undefined);
+  const read = [...config.disks.map((disk) => disk.path), ...kernel, ...inputs];
+  const written = { 'trace.file': file, capture: config.capture, ...outputs };
+  for (const [key, output] of Object.entries(written)) {
+    const spoiled = output === undefined ? undefined : read.find((path) => isSameFile(path, output));
     if (spoiled !== undefined)
       throw new CommandError(
         'usage',
         `${key}: expected a file of its own, found ${JSON.stringify(output)}, which is ${spoiled}`,
       );
   }
-  const initrd = loadInitrd(config);
-  return { config, image: loadGuest(config), ...(initrd ? { initrd } : {}) };
 }

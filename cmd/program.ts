@@ -12,6 +12,7 @@ import { explainCommand } from './explain.ts';
 import { imagesCommand } from './images.ts';
 import { inspectCommand } from './inspect.ts';
 import { manCommand } from './man.ts';
+import { resumeCommand } from './resume.ts';
 import { runCommand } from './run.ts';
 import { testCommand } from './test.ts';
 import { traceCommand } from './trace.ts';
@@ -31,6 +32,7 @@ export const program = (): CommandUnknownOpts =>
     .addHelpText('after', () => `\n${exitCodeHelp()}`)
     .addCommand(demoCommand())
     .addCommand(runCommand())
+    .addCommand(resumeCommand())
     .addCommand(testCommand())
     .addCommand(imagesCommand())
     .addCommand(configCommand())

@@ -6,6 +6,7 @@ import { formatCount, formatTime } from '#vmm/record/bytes';
 import { exitCodes } from './exit.ts';
 import { stderr } from './output.ts';
 import type { Session } from './session.ts';
+import { savedSentence } from './snapshot-file.ts';
 
 /** `--json`: everything that the human report says. */
 export function resultData(session: Session): Record<string, unknown> {
@@ -20,6 +21,7 @@ export function resultData(session: Session): Record<string, unknown> {
     ...(session.findings.length === 0 ? {} : { findings: session.findings.map(findingData) }),
     ...(session.panic ? { panic: session.panic.sentence } : {}),
     ...(ending === 'passed' ? {} : { lastEvents: session.lastEvents }),
+    ...(session.saved ? { snapshot: session.saved } : {}),
     stats: session.machine.stats(),
     wallNs: Math.round(session.wallNs),
     console: session.console,
@@ -101,6 +103,9 @@ const sentences: Readonly<Record<Session['ending'], (session: Session) => string
 const trapText = (trap: NonNullable<Session['result']['trap']>): string =>
   `${trap.name} at pc ${hex(trap.pc)}, tval ${hex(trap.tval)}`;
 
+/** The guest itself ended the run. */
+const isEnd = ({ outcome }: Session['result']): boolean => outcome !== 'met' && outcome !== 'limit';
+
 /** On stderr: one line, and for a guest that did not pass what a person needs to see why. */
 export function reportEnd(session: Session): void {
   const { ending, result, wallNs } = session;
@@ -121,5 +126,7 @@ export function reportEnd(session: Session): void {
     if (session.lastEvents.length === 0) stderr.line('  none');
   }
   for (const line of findingLines(session.findings)) stderr.line(colors.yellow(line));
-  stderr.line(`${paint(sentences[ending](session))} (${cost})`);
+  if (session.saved) stderr.line(savedSentence(session.saved));
+  const isStopped = session.saved !== undefined && !isEnd(result);
+  stderr.line(`${isStopped ? 'stopped there' : paint(sentences[ending](session))} (${cost})`);
 }

@@ -2,6 +2,8 @@
 import type { TraceEvent, TraceSink } from '#vmm/base/events';
 import { isLinuxImage } from '#vmm/boot/linux-image';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
+import { SnapshotError } from '#vmm/snapshot/container';
+import type { Snapshot } from '#vmm/machine/snapshot';
 import type { MachineConfig } from '#vmm/config/schema';
 import type { MachineHost, RunResult } from '#vmm/machine/machine';
 import { Machine } from '#vmm/machine/machine';
@@ -25,6 +27,8 @@ import { PerfettoFile } from './perfetto-file.ts';
 import { Pace } from './pace.ts';
 import { Progress } from './progress.ts';
 import type { Prepared } from './prepare.ts';
+import { type GuestNote, noteOf, type SavedFile, saveSnapshot } from './snapshot-file.ts';
+import type { SnapshotPoint } from './snapshot-point.ts';
 import { openDisk } from './storage.ts';
 import type { ConsoleInput } from './terminal.ts';
 
@@ -59,6 +63,8 @@ export interface Watch {
   readonly perfetto?: string | undefined;
   /** Clients that may stop the run, look at it and end it. */
   readonly control?: ControlServer;
+  /** Save the machine at some point. */
+  readonly snapshot?: SnapshotPoint | undefined;
   /** Nobody listens to the trace, for measurements. */
   readonly unobserved?: boolean;
   /** False: no line on stderr about how far the run has come. */
@@ -71,6 +77,14 @@ export interface Watch {
   readonly started?: (machine: Machine) => void;
 }
 
+/** A machine that was saved, instead of a guest to boot. */
+export interface Resumed {
+  readonly config: MachineConfig;
+  readonly path: string;
+  readonly snapshot: Snapshot;
+  readonly guest: GuestNote;
+}
+
 export interface Session {
   readonly ending: Ending;
   readonly result: RunResult;
@@ -78,6 +92,8 @@ export interface Session {
   /** All that the guest wrote to its console. */
   readonly console: string;
   readonly wallNs: number;
+  /** The machine was saved here. */
+  readonly saved?: SavedFile;
   /** A Linux kernel panicked. */
   readonly panic?: { readonly sentence: string; readonly lastLines: readonly string[] };
   /** What `--check stale-translations` found. */
@@ -110,6 +126,16 @@ export function createMachine(config: MachineConfig, host: MachineHost): Machine
   }
 }
 
+function resumeMachine({ config, path, snapshot }: Resumed, host: Omit<MachineHost, 'image'>): Machine {
+  try {
+    return Machine.resume(snapshot, { ...host, config });
+  } catch (error) {
+    if (error instanceof SnapshotError || error instanceof MachineError)
+      throw new CommandError('usage', `${path}: ${error.message}`);
+    throw error;
+  }
+}
+
 /** Ctrl-C once: stop at the next look, with everything written and closed; twice: at once. */
 export function onInterrupt(): { readonly seen: () => boolean; readonly end: () => void } {
   let seen = false;
@@ -128,8 +154,22 @@ const pause = (ms: number, input: ConsoleInput | undefined): Promise<void> =>
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Boots the machine that `prepare` has judged and runs it to its end, through every reset on the way. */
-export async function runSession({ config, image, initrd }: Prepared, watch: Watch): Promise<Session> {
+/** Saves a machine; what it says to that becomes the command's error. */
+function saveMachine(machine: Machine, guest: GuestNote, path: string): SavedFile {
+  try {
+    return saveSnapshot(machine, guest, path);
+  } catch (error) {
+    if (error instanceof MachineError) throw new CommandError('failed', error.problems[0]!, error.problems.slice(1));
+    throw error;
+  }
+}
+
+/**
+ * Boots the machine that `prepare` has judged, or takes up one that was saved, and runs it to its end, through every
+ * reset on the way.
+ */
+export async function runSession(source: Prepared | Resumed, watch: Watch): Promise<Session> {
+  const { config } = source;
   const kept = new ConsoleText(keptConsoleBytes);
   const last = new LastEvents(rememberedEvents);
   // Opened only when the machine stands: a guest that cannot be loaded leaves no file behind.
@@ -158,9 +198,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   const openCapture = (path: string): OutputFile => (captureFile ??= new OutputFile(path, 'a capture file'));
   let hotPlug: Machine['hotPlug'] | undefined;
   const networks = new Networks((message) => stderr.line(message));
-  const host: MachineHost = {
-    image,
-    ...(initrd ? { initrd } : {}),
+  const host: Omit<MachineHost, 'image'> = {
     openDisk: (disk) => {
       // Those of the configuration were judged together, before there was a machine.
       if (hotPlug) checkDisks([...hotPlug.present.disks, disk]);
@@ -176,10 +214,12 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       watch.console(bytes);
     },
   };
-  const isLinux = isLinuxImage(image);
+  const isLinux = 'guest' in source ? source.guest.isLinux : isLinuxImage(source.image);
+  const begin = (): Machine =>
+    'guest' in source ? resumeMachine(source, host) : createMachine(config, { ...host, ...source });
   const panic = isLinux ? new KernelPanic() : undefined;
   const start = performance.now();
-  let machine = createMachine(config, host);
+  let machine = begin();
   hotPlug = machine.hotPlug;
   if (file !== undefined) openTrace(file);
   perfetto?.started(machine);
@@ -190,18 +230,21 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   let result: RunResult;
   let stopped: Ending | undefined;
   let findings: readonly StaleFinding[] = [];
-  let retired = 0;
-  const { input, gdb, control } = watch;
+  let retired = machine.instructions;
+  const { input, gdb, control, snapshot } = watch;
+  const guest = (): GuestNote => ('guest' in source ? source.guest : noteOf(config, source.image, isLinux));
+  let saved: SavedFile | undefined;
   // A person who types sees what the guest does.
   const progress = input?.isTerminal === true || watch.hasProgress === false ? undefined : new Progress('running');
   const state = (): string =>
     `${formatCount(machine.instructions)} instructions, ${formatTime(machine.clock.now)} virtual`;
   const isPaced = config.realtime || (isLinux && input?.isTerminal === true);
-  let pace = new Pace(start);
+  let pace = new Pace(start - machine.clock.now / 1e6);
   /** Linux empties the receiver while it looks for the UART; what comes before it listens would be lost. */
   const feed = (): void => {
     if (!isLinux || machine.uart.isReceiving) input?.offer((bytes) => machine.uart.receive(bytes));
   };
+  if (control) control.save = (path) => saveMachine(machine, guest(), path);
   gdb?.attach(machine);
   control?.attach(machine);
   watch.started?.(machine);
@@ -209,21 +252,31 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
   try {
     for (;;) {
       feed();
-      const until = {
+      const slice = {
         instructions: Math.min(left, sliceInstructions),
         virtualNs: networks.isOpen ? wiredSliceNs : isPaced ? pacedSliceNs : sliceNs,
+        // Where slices end is no part of what happens.
+        undisturbed: true,
       };
+      const until = snapshot?.narrow(slice, machine) ?? slice;
       result =
         (control?.isStopped ? undefined : gdb ? gdb.run(until) : machine.run(until)) ??
         machine.run({ instructions: 0 });
       watch.pause?.();
       left -= result.instructions - retired;
       retired = result.instructions;
-      const isReboot = result.outcome === 'reset' && config.reboot;
+      const isReboot = result.outcome === 'reset' && config.reboot && !('guest' in source);
+      const isThere = snapshot?.isThere(result, machine) === true;
+      if (snapshot && isThere) {
+        saved = saveMachine(machine, guest(), snapshot.path);
+        snapshot.isDone = true;
+        if (!snapshot.goesOn) stopped = 'passed';
+      }
       // A kernel that panicked may reset or stop for good: it crashed either way.
       if (panic?.isOver || (panic?.sentence !== undefined && result.outcome !== 'limit')) stopped = 'crashed';
       if (watch.isDone?.()) stopped = 'passed';
-      if (stopped !== undefined || (result.outcome !== 'limit' && !isReboot)) break;
+      const isOn = result.outcome === 'limit' || (result.outcome === 'met' && isThere);
+      if (stopped !== undefined || (!isOn && !isReboot)) break;
       progress?.show(state);
       await nextTurn();
       if (gdb?.isStopped) await gdb.wait(longestWaitMs);
@@ -237,7 +290,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       machine.close();
       networks.close();
       hotPlug = undefined;
-      machine = createMachine(config, host);
+      machine = begin();
       hotPlug = machine.hotPlug;
       gdb?.attach(machine);
       control?.attach(machine);
@@ -245,6 +298,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
       retired = 0;
       pace = new Pace(performance.now());
     }
+    if (snapshot?.isAtEnd) saved = saveMachine(machine, guest(), snapshot.path);
     watch.ended?.(machine);
   } finally {
     // Tells what waited for an invalidation that never came, before the trace ends.
@@ -275,6 +329,7 @@ export async function runSession({ config, image, initrd }: Prepared, watch: Wat
     console: kept.toString(),
     wallNs: (performance.now() - start) * 1e6,
     lastEvents: last.list().map(textLine),
+    ...(saved ? { saved } : {}),
     ...(panic?.sentence === undefined ? {} : { panic: { sentence: panic.sentence, lastLines: panic.lastLines } }),
   };
 }

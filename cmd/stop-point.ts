@@ -29,15 +29,15 @@ const kinds: Readonly<Record<string, PointKind>> = {
   time:         { placeholder: 'T', doc: 'so much virtual time has passed (ns, us, ms, s)', parse: (text) => { const ns = time(text); return ns === undefined ? undefined : { virtualNs: ns }; } },
 };
 
-export const stopPointHelp = (): string =>
+export const stopPointHelp = (option = '--at'): string =>
   [
-    'Points of --at:',
+    `Points of ${option}:`,
     ...Object.entries(kinds).map(([name, { placeholder, doc }]) => `  ${`${name}:${placeholder}`.padEnd(16)} ${doc}`),
-    `  ${'end'.padEnd(16)} the guest has ended (the default)`,
+    `  ${'end'.padEnd(16)} the guest has ended${option === '--at' ? ' (the default)' : ''}`,
   ].join('\n');
 
 /** Undefined: the end of the run. */
-export function parseStopPoint(text: string): Until | undefined {
+export function parseStopPoint(text: string, option = '--at'): Until | undefined {
   if (text === 'end') return undefined;
   const colon = text.indexOf(':');
   const name = colon < 0 ? text : text.slice(0, colon);
@@ -47,5 +47,5 @@ export function parseStopPoint(text: string): Until | undefined {
   const forms = [...Object.entries(kinds).map(([key, { placeholder }]) => `${key}:${placeholder}`), 'end'];
   const near = kind === kinds['event'] ? nearest(text.slice(colon + 1), [...catalogue.keys()]) : undefined;
   const hint = near === undefined ? '' : ` (did you mean event:${near}?)`;
-  throw new CommandError('usage', `--at: expected ${forms.join(', ')}, found ${JSON.stringify(text)}${hint}`);
+  throw new CommandError('usage', `${option}: expected ${forms.join(', ')}, found ${JSON.stringify(text)}${hint}`);
 }

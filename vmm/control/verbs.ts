@@ -17,6 +17,8 @@ export interface ControlTarget {
   stop(): void;
   cont(): void;
   quit(): void;
+  /** Writes the machine, as it is between two of its instructions, into a file. @throws MachineError */
+  save(path: string): { readonly path: string; readonly bytes: number };
 }
 
 /** What was asked for cannot be had: told to the client as it is. */
@@ -136,7 +138,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
                        } },
   explain:           { doc: 'how an access of a device would be translated now, entry by entry', args: { device: 'its id', address: 'as the device sees memory, 0x… as text', 'pasid?': 'its PASID', 'write?': 'true: a write', 'privileged?': 'true: with the rights of a supervisor', 'json?': 'true: as data, not as lines' }, run: ({ machine }, args) => explain(machine, args) },
   inject:            { doc: 'make something go wrong', args: { kind: `one of ${Object.keys(injections).join(', ')}`, '*': 'what the kind takes (see query-injections)' }, run: ({ machine }, args) => injectFault(machine, args) },
-  snapshot:          { doc: 'refused: there are no snapshots yet', args: { 'file?': 'where to' }, run: () => { throw new ControlError('snapshot: the state of a machine cannot be saved yet'); } },
+  snapshot:          { doc: 'save the machine; iommulab resume takes it up again', args: { file: 'where to' }, run: (target, args) => attempt(() => target.save(text(args, 'file', 'the path of a file'))) },
   device_add:        { doc: 'plug a device into a hot-plug port (--hotplug-ports)', args: { driver: `one of ${Object.keys(deviceDrivers).join(', ')}`, 'bus?': 'the port (query-ports); default: the first free one', '*': 'keys of --disk, --nic or --exerciser' }, run: ({ machine }, args) => deviceAdd(machine, args) },
   device_del:        { doc: 'ask the guest for a device; the event DEVICE_DELETED tells when it is gone', args: { id: 'which', 'surprise?': 'true: tear it out at once' }, run: ({ machine }, args) => deviceDel(machine, args) },
   'query-ports':     { doc: 'hot-plug ports, and what is in them', args: {}, run: ({ machine }) => machine.hotPlug.ports().map(({ id, device = '', isAsked }) => ({ port: id, device, state: device === '' ? 'empty' : isAsked ? 'asked for' : 'there' })) },

@@ -126,14 +126,6 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
       }
     }
   }
-  if ('snapshot' in step)
-    report(
-      [...path, 'snapshot'],
-      'another step: machines cannot be kept and taken up again yet',
-      'snapshot',
-      undefined,
-      'key',
-    );
   const advance = step['advance'];
   if (isGroup(advance) && Object.keys(advance).length === 0)
     report([...path, 'advance'], 'time, instructions or address', 'nothing');

@@ -68,9 +68,10 @@ const advance = v.object({
   address: v.optional(doc('run until a hart comes to this pc', hex64())),
 });
 
-const snapshot = v.object({
-  name: doc('what to call it', text({ max: 64, what: 'a name', placeholder: 'name', pattern: /^[A-Za-z0-9_-]+$/ })),
-});
+const snapshotName = (what: string) =>
+  doc(what, text({ max: 64, what: 'a name', placeholder: 'name', pattern: /^[A-Za-z0-9_-]+$/ }));
+const snapshot = v.object({ name: snapshotName('what to call it') });
+const resume = v.object({ name: snapshotName('what the snapshot step before called it') });
 
 const outcomes = ['passed', 'failed', 'crashed', 'reset', 'timeout', 'limit'] as const;
 const check = v.object({
@@ -135,7 +136,10 @@ export const stepSchemas = {
   inject: v.optional(doc('make something go wrong from here on', v.object(injectionEntries))),
   dma: v.optional(doc('let a device do a DMA, whatever its program does', dma)),
   advance: v.optional(doc('run for a while', advance)),
-  snapshot: v.optional(doc('keep the machine as it is', snapshot)),
+  snapshot: v.optional(
+    doc('keep the machine as it is, and go on with a new one that is made from what was kept', snapshot),
+  ),
+  resume: v.optional(doc('go back to a machine that was kept; console and events go on', resume)),
   'device-add': v.optional(doc('plug a device into a free hot-plug port', deviceAdd)),
   'device-del': v.optional(doc('ask the guest for a device that was plugged in', deviceDel)),
   check: v.optional(doc('look at the machine, or run it to its end', check)),

@@ -111,8 +111,12 @@ const steps: { readonly [K in StepKind]: RunStep<K> } = {
   advance,
   'device-add': deviceAdd,
   'device-del': (run, { id, surprise }) => run.machine.deviceDel(id, { surprise }),
-  snapshot: () => {
-    throw new StepFailure('a snapshot', 'machines cannot be kept and taken up again yet');
+  snapshot: (run, { name }) => {
+    run.keep(name);
+    run.goBack(name);
+  },
+  resume: (run, { name }) => {
+    if (!run.goBack(name)) throw new StepFailure(`a snapshot step before it that kept ${name}`, 'none');
   },
   check: (run, options) => {
     for (const one of checks) one(run, options);

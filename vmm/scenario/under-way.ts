@@ -1,6 +1,6 @@
 /** A scenario under way: its machine, and what its steps wait for. */
 import type { TraceEvent } from '#vmm/base/events';
-import { Machine, type MachineHost, type RunResult } from '../machine/machine.ts';
+import { Machine, type MachineHost, type ResumeHost, type RunResult } from '../machine/machine.ts';
 import { jsonLine } from '../record/jsonl.ts';
 import { LastEvents } from '../record/text.ts';
 import { eventFilter } from '../record/catalogue.ts';
@@ -38,13 +38,18 @@ const mostTraceCharacters = 64 << 20;
 export class ScenarioRun {
   readonly scenario: Scenario;
   readonly host: ScenarioHost;
-  readonly machine: Machine;
+  #machine: Machine;
   readonly console = new ConsoleWatch(() => this.machine.stop());
   readonly events: EventWatch;
   readonly last = new LastEvents(rememberedEvents);
   /** JSON lines so far, where a golden file asks for them. */
   trace = '';
   #result: RunResult | undefined;
+  /** Snapshots by their names, with how the guest had ended by then. */
+  readonly #kept = new Map<string, { readonly bytes: Uint8Array; readonly result: RunResult | undefined }>();
+  /** What closing a machine does is no part of the scenario. */
+  #isDeaf = false;
+  readonly #resumeHost: ResumeHost;
 
   constructor(scenario: Scenario, host: ScenarioHost) {
     this.scenario = scenario;
@@ -53,17 +58,37 @@ export class ScenarioRun {
     const wantsTrace = scenario.steps.some(({ step }) => step.check?.golden !== undefined && step.check.of === 'trace');
     const filter = eventFilter(scenario.config.trace.events);
     const hear = (event: TraceEvent): void => {
+      if (this.#isDeaf) return;
       // A guest's own words are on the console already.
       if (event.fields['region'] !== 'uart') this.last.sink(event);
       this.events.hear(event);
       if (wantsTrace && filter(event.name) && this.trace.length < mostTraceCharacters)
         this.trace += `${jsonLine(event)}\n`;
     };
-    this.machine = Machine.create(scenario.config, {
-      ...host,
-      console: (bytes) => this.console.add(bytes),
-      listeners: [hear],
-    });
+    const watched = { ...host, console: (bytes: Uint8Array) => this.console.add(bytes), listeners: [hear] };
+    this.#resumeHost = watched;
+    this.#machine = Machine.create(scenario.config, watched);
+  }
+
+  get machine(): Machine {
+    return this.#machine;
+  }
+
+  /** Keeps the machine as it is now. @throws MachineError where it cannot be */
+  keep(name: string): void {
+    this.#kept.set(name, { bytes: this.#machine.snapshot(), result: this.#result });
+  }
+
+  /** Puts one that was kept in the machine's place; false where none is called so. */
+  goBack(name: string): boolean {
+    const kept = this.#kept.get(name);
+    if (!kept) return false;
+    this.#isDeaf = true;
+    this.#machine.close();
+    this.#isDeaf = false;
+    this.#machine = Machine.resume(kept.bytes, this.#resumeHost);
+    this.#result = kept.result;
+    return true;
   }
 
   /** How the guest ended; undefined while it can still run. */

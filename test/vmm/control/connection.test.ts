@@ -28,6 +28,7 @@ function client() {
     stop: () => void (isStopped = true),
     cont: () => void (isStopped = false),
     quit: () => void calls.push('quit'),
+    save: (path) => (calls.push(`save ${path}`), { path, bytes: 7 }),
   };
   const connection = new ControlConnection(target, (text) => sent.push(text));
   const take = () =>
@@ -118,12 +119,12 @@ describe('a client of the control socket', () => {
     ['{"execute":"toString"}', 'there is no verb'],
     ['{"execute":"stop","exec":1}', 'found "exec"'],
     ['{"execute":"stop","id":{}}', 'id: expected'],
-    ['{"execute":"snapshot"}', 'cannot be saved yet'],
     ['{"execute":"explain","arguments":{"device":"nvme0"}}', 'address: expected an address of 64 bits'],
     ['{"execute":"explain","arguments":{"device":"nvme0","address":-1}}', 'address: expected an address of 64 bits'],
     ['{"execute":"explain","arguments":{"device":"x","address":0}}', 'the id of a device (nvme0, net0, net1)'],
     ['{"execute":"explain","arguments":{"device":"nvme0","address":0,"pasid":1e9}}', 'pasid: expected a whole number'],
     ['{"execute":"explain","arguments":{"device":"nvme0","address":0,"write":"yes"}}', 'write: expected true or false'],
+    ['{"execute":"snapshot"}', 'file: expected the path of a file, found nothing'],
     ['{"execute":"device_add"}', 'driver: expected one of nvme, nic, exerciser, found nothing'],
     ['{"execute":"device_add","arguments":{"driver":"nvme"}}', 'path: expected the path of a disk image'],
     ['{"execute":"device_add","arguments":{"driver":"exerciser"}}', 'found a machine without any (--hotplug-ports)'],
@@ -189,7 +190,7 @@ describe('a client of the control socket', () => {
     fc.assert(
       fc.property(fc.constantFrom(...kinds.map(({ kind }) => kind)), fc.dictionary(keys, value), (kind, options) => {
         const sent: string[] = [];
-        const target: ControlTarget = { machine: victim, version: '0', isStopped: false, stop: () => {}, cont: () => {}, quit: () => {} }; // prettier-ignore
+        const target: ControlTarget = { machine: victim, version: '0', isStopped: false, stop: () => {}, cont: () => {}, quit: () => {}, save: (path) => ({ path, bytes: 0 }) }; // prettier-ignore
         const connection = new ControlConnection(target, (text) => sent.push(text));
         connection.receive(`${JSON.stringify({ execute: 'inject', arguments: { ...options, kind } })}\n`);
         expect(sent).toHaveLength(2);
