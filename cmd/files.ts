@@ -22,6 +22,12 @@ export function fileError(error: unknown, path: string, what: string): unknown {
   return new CommandError(ending, `${path}: expected ${what}, but it ${reason}`);
 }
 
+/** The same for a file that is to be written. */
+export const outputError = (error: unknown, path: string, what: string): unknown =>
+  ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+    ? new CommandError('usage', `${path}: expected a place for ${what}, but its folder does not exist`)
+    : fileError(error, path, what);
+
 export function readFile(path: string, what: string, maxBytes: number): Uint8Array {
   try {
     const bytes = statSync(path).size;
@@ -45,10 +51,7 @@ export class OutputFile {
     try {
       this.#fd = openSync(path, 'w');
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === 'ENOENT' || code === 'ENOTDIR')
-        throw new CommandError('usage', `${path}: expected a place for ${what}, but its folder does not exist`);
-      throw fileError(error, path, what);
+      throw outputError(error, path, what);
     }
   }
 

@@ -10,7 +10,7 @@ import { Snapshot } from '#vmm/machine/snapshot';
 import { formatBytes } from '#vmm/record/bytes';
 import { type Packing, SnapshotError } from '#vmm/snapshot/container';
 import { CommandError } from './exit.ts';
-import { fileError, readFile } from './files.ts';
+import { fileError, outputError, readFile } from './files.ts';
 import { version } from './version.ts';
 
 /** Fast rather than small: a booted guest's memory is mostly zeroes, which are left out anyhow. */
@@ -106,7 +106,7 @@ export function saveSnapshot(machine: Machine, guest: GuestNote, path: string): 
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
     rmSync(part, { force: true });
-    throw fileError(error, path, 'a place for a snapshot');
+    throw outputError(error, path, 'a snapshot');
   }
   return { path, bytes, instructions: machine.instructions, virtualNs: machine.clock.now };
 }

@@ -1,4 +1,6 @@
 /** `--snapshot-at`: when a run is saved, and what becomes of it then. */
+import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Machine, RunResult, Until } from '#vmm/machine/machine';
 import { CommandError } from './exit.ts';
 import { parseStopPoint } from './stop-point.ts';
@@ -33,6 +35,9 @@ export class SnapshotPoint {
       throw new CommandError('usage', 'expected --snapshot-at and --snapshot-to together, found one of them');
     if (!(thens as readonly string[]).includes(snapshotThen))
       throw new CommandError('usage', `--snapshot-then: expected ${thens.join(' or ')}, found ${JSON.stringify(snapshotThen)}`); // prettier-ignore
+    // Told now rather than after a long run.
+    if (!statSync(dirname(snapshotTo), { throwIfNoEntry: false })?.isDirectory())
+      throw new CommandError('usage', `${snapshotTo}: expected a place for a snapshot, but its folder does not exist`);
     return new SnapshotPoint(snapshotAt, snapshotTo, snapshotThen === 'continue');
   }
 

@@ -131,6 +131,21 @@ function crossCheckStep(step: unknown, index: number, report: Report): void {
     report([...path, 'advance'], 'time, instructions or address', 'nothing');
 }
 
+/** The snapshot that a resume step goes back to must be there by then. */
+function crossCheckResumes(steps: readonly unknown[], report: Report): void {
+  const kept: string[] = [];
+  for (const [index, step] of steps.entries()) {
+    if (!isGroup(step)) continue;
+    const nameOf = (kind: string): unknown => (isGroup(step[kind]) ? step[kind]['name'] : undefined);
+    const name = nameOf('snapshot');
+    if (typeof name === 'string') kept.push(name);
+    const wanted = nameOf('resume');
+    if (typeof wanted !== 'string' || kept.includes(wanted)) continue;
+    const expected = `what a snapshot step before it kept (${kept.join(', ') || 'none'})`;
+    report(['steps', index, 'resume', 'name'], expected, shown(wanted), nearest(wanted, kept));
+  }
+}
+
 /** Judges raw values; `locate` says where in the file each stands. */
 export function parseScenario(input: unknown, locate?: Locate): ParsedScenario {
   const raw =
@@ -139,6 +154,7 @@ export function parseScenario(input: unknown, locate?: Locate): ParsedScenario {
   crossCheck(output as Partial<SchemaOutput>, report);
   const steps = isGroup(raw) && Array.isArray(raw['steps']) ? (raw['steps'] as unknown[]) : [];
   for (const [index, step] of steps.entries()) crossCheckStep(step, index, report);
+  crossCheckResumes(steps, report);
   if (isGroup(raw) && steps.length === 0 && !('steps' in raw)) report(['steps'], 'a list of steps', 'nothing');
   if (issues.length > 0) return { ok: false, issues: inOrder(issues) };
   const { name, claim, skip, steps: judged, ...machine } = output;

@@ -79,16 +79,14 @@ export class ScenarioRun {
     this.#kept.set(name, { bytes: this.#machine.snapshot(), result: this.#result });
   }
 
-  /** Puts one that was kept in the machine's place; false where none is called so. */
-  goBack(name: string): boolean {
-    const kept = this.#kept.get(name);
-    if (!kept) return false;
+  /** Puts one that was kept in the machine's place. */
+  goBack(name: string): void {
+    const kept = this.#kept.get(name)!;
     this.#isDeaf = true;
     this.#machine.close();
     this.#isDeaf = false;
     this.#machine = Machine.resume(kept.bytes, this.#resumeHost);
     this.#result = kept.result;
-    return true;
   }
 
   /** How the guest ended; undefined while it can still run. */
