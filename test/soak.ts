@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Progress } from '#cmd/progress';
 import { memoryStorage } from '#devices/backends/storage/memory';
+import { bundledGuest } from '#guest-images/bundled';
 import { makeDiskImage } from '#guest-images/disk-image';
+import { guestImages } from '#guest-images/manifest';
 import { fuzzExerciser } from '#test/fuzz/exerciser';
 import { fuzzIommufd } from '#test/fuzz/iommufd';
 import { fuzzNic } from '#test/fuzz/nic';
@@ -16,6 +18,7 @@ import { fuzzPri } from '#test/fuzz/pri';
 import { fuzzSva } from '#test/fuzz/sva';
 import { compared, missingQemu } from '#test/vmm/cpu/riscv/qemu-user';
 import { torture } from '#test/vmm/cpu/riscv/torture';
+import { everything, lockstep } from '#test/vmm/machine/lockstep';
 import { parseConfig } from '#vmm/config/parse';
 import { Machine } from '#vmm/machine/machine';
 
@@ -70,6 +73,23 @@ const tortureHart = (seed: number, milliseconds: number): object => {
   return { programs, instructions, [`extensions: ${compared.join(' ')}`]: compared.length };
 };
 
+/** Every bundled guest, to its end or for 6·10⁷ instructions: two minutes at most. */
+const lockstepGuests = (seed: number): object => {
+  let [guests, instructions, stops] = [0, 0, 0];
+  for (const { name } of guestImages) {
+    try {
+      const options = { seed, stride: 1e6, mostInstructions: 6e7, memoryEvery: 10 };
+      const run = lockstep({ ...everything, smp: name === 'smp' ? 4 : 1 }, { image: bundledGuest(name) }, options);
+      instructions += run.instructions;
+      stops += run.stops;
+      guests++;
+    } catch (error) {
+      throw new Error(`${name}: the tiers differ`, { cause: error });
+    }
+  }
+  return { guests, instructions, stops };
+};
+
 /** Name → what runs for a seed and about so many milliseconds; the counts it returns are printed. */
 const runs: Readonly<Record<string, (seed: number, milliseconds: number) => object>> = {
   nvme: fuzzNvme,
@@ -81,6 +101,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
   torture: tortureHart,
+  lockstep: lockstepGuests,
 };
 
 const { values } = parseArgs({
