@@ -1,4 +1,5 @@
 /** `iommulab demo`: a bundled guest on a machine made for it, told as it happens, and checked from outside. */
+import { PageRequestSteps } from '#vmm/record/page-request-steps';
 import { guestReports, reportLines } from '#vmm/record/reports';
 import { summaryLines } from '#vmm/record/summary';
 import type { Layer } from '#vmm/record/narration';
@@ -55,12 +56,17 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
       },
       (bytes) => decoder.decode(bytes, { stream: true }),
     );
+    const pageRequests = new PageRequestSteps();
     narrator.step('power on: the VMM sets up iommufd, and the guest boots');
     const session = await runSession(prepared, {
       console: (bytes) => narrator.console(bytes),
-      sink: narrator.sink,
+      sink: (event) => {
+        narrator.sink(event);
+        pageRequests.sink(event);
+      },
       started: (machine) => {
         narrator.stats = () => machine.stats();
+        pageRequests.instructions = () => machine.instructions;
         narrator.nameOf = namesOf(machine);
       },
       perfetto: options.tracePerfetto,
@@ -76,6 +82,7 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
         exitCode: exitCodes[ending].code,
         checks,
         ...guestReports(session.console),
+        pageRequests: pageRequests.report(),
         story,
       });
     } else {
@@ -83,7 +90,8 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
       for (const line of summaryLines(session.machine.stats(), session.wallNs))
         stdout.line(/^\S/.test(line) ? stdout.colors.bold(line) : line);
       stdout.line();
-      for (const line of reportLines(session.console)) stdout.line(/^\S/.test(line) ? stdout.colors.bold(line) : line);
+      for (const line of [...reportLines(session.console), ...pageRequests.lines()])
+        stdout.line(/^\S/.test(line) ? stdout.colors.bold(line) : line);
       for (const { what, passed } of checks)
         stdout.line(
           `${passed ? stdout.colors.green('✔') : stdout.colors.red('✘')} ${passed ? '' : 'NOT TRUE: '}${what}`,

@@ -32,6 +32,8 @@ interface Case {
   readonly firstLeaf: number;
   readonly secondLeaf: number;
   readonly firstFlags: number;
+  /** Bits 63:61 of the first stage's leaf: Svnapot (with the number of a 64 KiB page), Svpbmt (3 is reserved). */
+  readonly firstHigh: number;
   readonly secondFlags: number;
   readonly iova: bigint;
   readonly write: boolean;
@@ -53,6 +55,7 @@ const arbitrary: fc.Arbitrary<Case> = fc.record({
   firstLeaf: fc.constantFrom(0, 0, 0, 1, 2),
   secondLeaf: fc.constantFrom(0, 0, 1),
   firstFlags: flags,
+  firstHigh: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(1, 2, 3, 4, 5) }), // prettier-ignore
   secondFlags: flags,
   iova: fc.oneof({ weight: 5, arbitrary: fc.bigInt(0n, (1n << 38n) - 1n) }, { weight: 1, arbitrary: fc.bigInt(0n, (1n << 64n) - 1n) }), // prettier-ignore
   write: fc.boolean(),
@@ -109,7 +112,9 @@ const build = (c: Case): { translator: Translator; iova: bigint; processId: numb
     }
     const at = host(table) * 4096 + Number((iova >> BigInt(12 + 9 * c.firstLeaf)) & 511n) * 8;
     path.push(at);
-    put(at, c.firstLeaf === 0 ? base + 20 : base, c.firstFlags);
+    // A NAPOT leaf names 64 KiB: the low four bits of its number are 1000 (Svnapot).
+    put(at, c.firstLeaf === 0 ? (c.firstHigh & 4 ? base + 24 : base + 20) : base, c.firstFlags);
+    memory.view.setUint32(at + 4, memory.view.getUint32(at + 4, true) | (c.firstHigh << 29), true);
   }
   for (const [entry, bit] of c.flips) {
     const at = path[entry % Math.max(1, path.length)];
@@ -164,7 +169,7 @@ const snapshot = (): Uint8Array[] => [
 ];
 
 describe('the fast walk', () => {
-  const took = { all: 0, nested: 0, super: 0, process: 0, context: 0, damagedContext: 0, absent: 0 };
+  const took = { all: 0, nested: 0, super: 0, process: 0, context: 0, damagedContext: 0, absent: 0, napot: 0, pbmt: 0 };
   it('answers what the plain, spec-ordered walk answers, or leaves it to that', () => {
     const modes = firstStageModes(features).reduce((mask, mode) => mask | (1 << mode), 0);
     const fast = new FastWalk(memory.i32, memory.poolBase, memory.end, modes);
@@ -212,9 +217,12 @@ describe('the fast walk', () => {
           expect(plain.cause.cause).toBe(c.write ? 15 : 13);
           took.absent++;
         }
+        if (plain.ok && c.firstHigh & 4 && c.first !== 0) took.napot++;
+        if (plain.ok && plain.pbmt !== 0) took.pbmt++;
         if (!done) {
           // What is plain and simple must not be left over.
-          const isSimple = c.flips.length === 0 && c.firstFlags === 0xdf && c.secondFlags === 0xdf && !c.msi;
+          const isSimple =
+            c.flips.length === 0 && c.firstHigh === 0 && c.firstFlags === 0xdf && c.secondFlags === 0xdf && !c.msi;
           expect(isSimple && plain.ok && (c.first === 0 || iova < 1n << 38n)).toBe(false);
           return;
         }
@@ -230,11 +238,17 @@ describe('the fast walk', () => {
         // And it needed no A or D update.
         snapshot().forEach((bytes, i) => expect(Buffer.compare(bytes, before[i]!)).toBe(0));
       }),
-      { numRuns: 3000 },
+      { numRuns: 4000 },
     );
     expect(took.all).toBeGreaterThan(600);
     expect(took.nested).toBeGreaterThan(150);
     expect(took.super).toBeGreaterThan(50);
     expect(took.process).toBeGreaterThan(150);
+    expect(took.context).toBeGreaterThan(300);
+    expect(took.damagedContext).toBeGreaterThan(20);
+    expect(took.absent).toBeGreaterThan(10);
+    // Those are the plain walk's, which the fast one must have left alone.
+    expect(took.napot).toBeGreaterThan(5);
+    expect(took.pbmt).toBeGreaterThan(20);
   });
 });
