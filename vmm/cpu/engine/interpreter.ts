@@ -44,6 +44,7 @@ const k = i32.const;
 
 /** What a handler is written in terms of. */
 export class Execution implements Tier {
+  readonly inlines = false;
   readonly locals: Locals;
   readonly #state: EngineState;
   readonly #accesses: Accesses;

@@ -8,6 +8,8 @@ export const isMisaligned = (address: I64, bytes: number): I32 =>
 
 export interface Tier {
   readonly locals: Locals;
+  /** Whether code is worth its length where it saves a call. */
+  readonly inlines: boolean;
   /** Address of the instruction. */
   readonly pc: I64;
   /** To any address. */

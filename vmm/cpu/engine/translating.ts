@@ -62,6 +62,7 @@ interface Access {
 }
 
 class Translating implements Tier {
+  readonly inlines = true;
   readonly locals: Locals;
   readonly #state: EngineState;
   readonly #accesses: Accesses;

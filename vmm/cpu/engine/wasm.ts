@@ -131,6 +131,7 @@ export const f32 = {
 };
 // prettier-ignore
 export const f64 = {
+  eq: bin<'f64', I>(0x61), ne: bin<'f64', I>(0x62), lt: bin<'f64', I>(0x63), gt: bin<'f64', I>(0x64), le: bin<'f64', I>(0x65), ge: bin<'f64', I>(0x66),
   add: bin<'f64', 'f64'>(0xa0), sub: bin<'f64', 'f64'>(0xa1), mul: bin<'f64', 'f64'>(0xa2), div: bin<'f64', 'f64'>(0xa3),
   sqrt: un<'f64', 'f64'>(0x9f), promote: un<'f32', 'f64'>(0xbb), reinterpret: un<L, 'f64'>(0xbf),
 };

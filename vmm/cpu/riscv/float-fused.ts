@@ -1,6 +1,7 @@
 /** Fused multiply-add: a × b + c rounded once, over a 128-bit sum. */
 import type { I64, Local, Statement } from '../engine/wasm.ts';
 import { after, call, choose, i32, i64, ret, when } from '../engine/wasm.ts';
+import { nativeFusedFirst } from './float-native.ts';
 import { any, define, type Emit, invalid, propagateNan } from './float-operation.ts';
 import { c, isZero, k, nonZero, unpacked } from './float-parts.ts';
 
@@ -80,6 +81,7 @@ export const emitFused: Emit = (ctx) => {
     ];
     return after(
       [
+        nativeFusedFirst({ bits, format, fflags: parts.fflags }, locals, mode!, [a!, b!, addend!]),
         // Infinity times zero is invalid even where the addend is a quiet NaN.
         when(i32.and(infinite, zero), invalid(ctx)),
         propagateNan(ctx, [a!, b!, addend!]),

@@ -4,39 +4,19 @@
  * native instruction gives the same bits and is taken instead.
  */
 import type { Cell } from '../engine/cells.ts';
-import type { Code, FunctionReference, I32, I64, Local, Locals, Statement, ValueType } from '../engine/wasm.ts';
+import type { FunctionReference, I32, I64, Local, Statement } from '../engine/wasm.ts';
 import type { ModuleBuilder } from '../engine/wasm-module.ts';
-import { brIf, call, choose, f32, f64, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
+import { brIf, call, choose, i32, i64, label, loop, ret, select, when } from '../engine/wasm.ts';
 import { Bits, c, emitParts, flags, type FloatFormat, isZero, k, nonZero, unpacked } from './float-parts.ts'; // prettier-ignore
 import { emitConversions } from './float-convert.ts';
 import { emitFused } from './float-fused.ts';
+import { nativeFirst } from './float-native.ts';
 import { any, define, type Emit, invalid, type OperationContext, propagateNan } from './float-operation.ts';
 
 export type { FloatFormat } from './float-parts.ts';
 
 type Returns<T> = FunctionReference & { result: T };
-/**
- * With NX raised already and rounding to nearest even, a native result that is finite and above the smallest normal
- * number can have raised nothing else.
- */
-const native = (ctx: OperationContext, locals: Locals, mode: Local<'i32'>, f: (operands: readonly I64[]) => I64, operands: readonly Local<'i64'>[]): Statement => {
-  const result = locals.local('i64');
-  const exponent = ctx.bits.exponent(result.get);
-  return when(i32.and(i32.eqz(mode.get), i32.and(ctx.parts.fflags.get, k(flags.NX))), [
-    result.set(f(operands.map((a) => a.get))),
-    when(i32.ltU(i32.sub(exponent, k(2)), k(ctx.bits.layout.top - 2)), ret(result.get)),
-  ]);
-}; // prettier-ignore
-/** A native operation of one or two operands, on raw bits. */
-const onBits = (format: FloatFormat, name: 'add' | 'mul' | 'div' | 'sqrt') => (operands: readonly I64[]): I64 => {
-  const apply = <T extends ValueType>(
-    type: { add(a: Code<T>, b: Code<T>): Code<T>; mul(a: Code<T>, b: Code<T>): Code<T>; div(a: Code<T>, b: Code<T>): Code<T>; sqrt(a: Code<T>): Code<T> },
-    [a, b]: readonly Code<T>[],
-  ): Code<T> => (name === 'sqrt' ? type.sqrt(a!) : type[name](a!, b!));
-  return format === 'f64'
-    ? i64.reinterpret(apply<'f64'>(f64, operands.map((a) => f64.reinterpret(a))))
-    : i64.extendU(i32.reinterpret(apply<'f32'>(f32, operands.map((a) => f32.reinterpret(i32.wrap(a))))));
-}; // prettier-ignore
+const native = ({ bits, format, parts: { fflags } }: OperationContext) => ({ bits, format, fflags });
 
 const add: Emit = (ctx) =>
   define(ctx, 'add', 2, true, (locals, [a, b], mode) => {
@@ -47,7 +27,7 @@ const add: Emit = (ctx) =>
     const sameSign = isZero(i64.and(i64.xor(a!.get, b!.get), c(bits.signMask)));
     const result = x.significand;
     return [
-      native(ctx, locals, mode!, onBits(format, 'add'), [a!, b!]),
+      nativeFirst('add', native(ctx), locals, mode!, [a!, b!]),
       propagateNan(ctx, [a!, b!]),
       // The larger magnitude first.
       when(i64.ltU(bits.magnitude(a!.get), bits.magnitude(b!.get)), [
@@ -96,7 +76,7 @@ const mul: Emit = (ctx) =>
     const infinite = any([bits.isInfinite(a!.get), bits.isInfinite(b!.get)]);
     const zero = any([bits.isZero(a!.get), bits.isZero(b!.get)]);
     return [
-      native(ctx, locals, mode!, onBits(format, 'mul'), [a!, b!]),
+      nativeFirst('mul', native(ctx), locals, mode!, [a!, b!]),
       propagateNan(ctx, [a!, b!]),
       when(i32.and(infinite, zero), invalid(ctx)),
       when(infinite, ret(bits.signed(sign, c(bits.infinity)))),
@@ -126,7 +106,7 @@ const div: Emit = (ctx) =>
     const sign = bits.isNegative(i64.xor(a!.get, b!.get));
     const signed = (value: bigint): Statement => ret(bits.signed(sign, c(value)));
     return [
-      native(ctx, locals, mode!, onBits(format, 'div'), [a!, b!]),
+      nativeFirst('div', native(ctx), locals, mode!, [a!, b!]),
       propagateNan(ctx, [a!, b!]),
       when(bits.isInfinite(a!.get), [when(bits.isInfinite(b!.get), invalid(ctx)), signed(bits.infinity)]),
       when(bits.isInfinite(b!.get), signed(0n)),
@@ -172,7 +152,7 @@ const sqrt: Emit = (ctx) =>
     // 58 digits, so that neither the remainder nor the trial value leaves 64 bits.
     const steps = 58;
     return [
-      native(ctx, locals, mode!, onBits(format, 'sqrt'), [a!]),
+      nativeFirst('sqrt', native(ctx), locals, mode!, [a!]),
       propagateNan(ctx, [a!]),
       when(bits.isZero(a!.get), ret(a!.get)),
       when(bits.isNegative(a!.get), invalid(ctx)),

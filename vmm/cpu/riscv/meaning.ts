@@ -5,6 +5,7 @@ import type { Code, FunctionReference, I32, I64, Local, Statement, ValueType } f
 import { after, call, choose, i32, i64, when } from '../engine/wasm.ts';
 import type { CsrAccess } from './csr.ts';
 import type { FloatFormat, FloatOperation } from './float.ts';
+import { nativeInline } from './float-native.ts';
 import type { Instruction } from './instructions.ts';
 import type { Mmu } from './mmu.ts';
 import type { Privileged } from './privileged.ts';
@@ -161,7 +162,11 @@ export class Meaning implements Semantics {
   arithmetic(operation: FloatOperation, format: FloatFormat, ...operands: I64[]): I64 {
     const callee = this.#runtime.float(operation, format);
     const takesMode = callee.params.at(-1) === 'i32';
-    return call(callee, ...operands, ...(takesMode ? [this.#rounds ? this.#fields.rounding : k(0)] : []));
+    const mode = this.#rounds ? this.#fields.rounding : k(0);
+    const called: I64 = call(callee, ...operands, ...(takesMode ? [mode] : []));
+    if (!this.#tier.inlines) return called;
+    const { fflags } = this.#runtime.state;
+    return nativeInline(operation, format, this.local('i64'), fflags, mode, operands, called) ?? called;
   }
 
   csr(update: (old: I64) => I64): Statement {
