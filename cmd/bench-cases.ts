@@ -8,13 +8,14 @@ import { eventFilter as globFilter } from '#vmm/record/catalogue';
 import { deviceRate, frameRate, processRate } from './bench-devices.ts';
 import { hartRates } from './bench-harts.ts';
 import { regionMemory } from './bench-regions.ts';
+import { linuxRows } from './bench-linux.ts';
 import { callCosts, mapCosts } from './bench-iommufd.ts';
 import { traceRates } from './bench-trace.ts';
 import { lookupRate, pasidRates, translationRate, walkRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
 import { median } from './median.ts';
 import { readMachine } from './options.ts';
-import { printJson, stdout, table } from './output.ts';
+import { printJson, stderr, stdout, table } from './output.ts';
 import { prepare } from './prepare.ts';
 import { Progress } from './progress.ts';
 import { runSession } from './session.ts';
@@ -224,6 +225,9 @@ async function medians(run: () => Promise<Measured[]>): Promise<Measured[]> {
   return runs[0]!.map((one, i) => ({ ...one, value: median(runs.map((each) => each[i]!.value)) }));
 }
 
+/** Why something is not measured. */
+const say = (line: string): void => stderr.line(line);
+
 const cases: readonly Case[] = [
   {
     name: 'hart: integer loop',
@@ -328,6 +332,9 @@ const cases: readonly Case[] = [
       ];
     },
   },
+  { name: 'linux: boot', run: () => linuxRows('boot', say) },
+  { name: 'linux: NVMe', run: () => linuxRows('storage', say) },
+  { name: 'linux: download', run: () => linuxRows('network', say) },
   { name: 'ioctl: DESTROY and IOAS_ALLOC', run: ioctlCosts },
   ...(['in order', 'random'] as const).flatMap((order) =>
     [1, 10, 100, 1000, 10_000, 100_000, 1_000_000].map((size) => ({
