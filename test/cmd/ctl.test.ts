@@ -82,6 +82,37 @@ describe('--control and iommulab ctl', () => {
     expect(deleted[0]!.path).toBe(`/machine/peripheral/${deleted[0]!.device}`);
   });
 
+  it('stands whatever clients send: noise, requests without end, many at once, none that reads', async () => {
+    const path = join(folder, 'fuzz.sock');
+    const run = iommulab(['run', 'hang', '--control', path]);
+    const ctl = (...args: string[]) => iommulab(['ctl', path, ...args]);
+    let status = await ctl('query-status');
+    for (let i = 0; i < 100 && status.code !== 0; i++) status = await ctl('query-status');
+    const rubbish = (seed: number): Buffer => {
+      let state = seed * 2654435761 + 1;
+      return Buffer.from(
+        Array.from({ length: 4096 }, () => ((state = (state * 1103515245 + 12345) >>> 0) >>> 16) & 255),
+      );
+    };
+    const visit = (act: (socket: ReturnType<typeof createConnection>) => void): Promise<void> =>
+      new Promise((resolve) => {
+        const socket = createConnection(path, () => act(socket));
+        socket.on('error', () => {}).on('close', () => resolve());
+      });
+    const ask = Buffer.from('{"execute":"query-pci"}\n'.repeat(500));
+    await Promise.all([
+      ...Array.from({ length: 10 }, (_, i) => visit((socket) => socket.resume().end(rubbish(i)))),
+      ...Array.from({ length: 10 }, (_, i) => visit((socket) => socket.write(rubbish(i), () => socket.destroy()))),
+      visit((socket) => socket.resume().end(Buffer.alloc(8 << 20, '['))),
+      visit((socket) => socket.resume().end(Buffer.alloc(2 << 20, '\n'))),
+      // Asks and does not read the answers.
+      visit((socket) => socket.write(ask, () => setTimeout(() => socket.destroy(), 200))),
+    ]);
+    expect((await ctl('query-status')).code).toBe(0);
+    expect((await ctl('quit')).code).toBe(0);
+    expect((await run).code).toBe(130);
+  });
+
   it('says what is wrong with a path', async () => {
     expect(await iommulab(['ctl', join(folder, 'none'), 'stop'])).toMatchObject({ code: 2 });
     const file = join(folder, 'file');
