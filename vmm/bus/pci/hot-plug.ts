@@ -147,7 +147,8 @@ export class HotPlugSlot {
     this.isAsked = false;
     this.#ports.tell(isPresent ? 'card in' : 'card out');
     this.#set('slot_status', status.present, isPresent);
-    this.#set('slot_status', status.presenceChanged, true);
+    // Whoever put it in presses the button, too: a driver of a slot with a button waits for that (§6.7.1.1.1).
+    this.#set('slot_status', isPresent ? status.presenceChanged | status.button : status.presenceChanged, true);
     this.#followLink();
     this.#interrupt();
   }

@@ -70,10 +70,10 @@ describe('a hot-plug slot', () => {
     clear(completed);
     messages.length = 0;
     insert();
-    expect(status()).toBe(present | presenceChanged);
+    expect(status()).toBe(present | presenceChanged | button);
     expect(messages).toEqual([{ address: 0x2800_0000n, data: 77 }]);
     expect(load(child, 0)).toBe(0xffff_ffff);
-    clear(presenceChanged);
+    clear(presenceChanged | button);
     control(everyEnable | powerOn);
     expect(status()).toBe(present | linkChanged | completed);
     expect(isLinkUp()).toBe(true);
@@ -93,7 +93,7 @@ describe('a hot-plug slot', () => {
     expect(messages).toHaveLength(1);
     control(everyEnable | powerOff | indicatorOff);
     expect(messages).toHaveLength(1);
-    clear(presenceChanged);
+    clear(presenceChanged | button);
     expect(status() & completed).toBe(completed);
     expect(messages).toHaveLength(1);
     clear(completed);
