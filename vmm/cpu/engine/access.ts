@@ -1,94 +1,25 @@
 /**
- * The slow paths of loads, stores and fetches: what happens when the software TLB does not know the page. They refill
- * it, split what is misaligned, and take what is not RAM to the bus. All of it is generated code.
+ * The slow paths of loads and stores: what happens when the software TLB does not know the page. They refill it, split
+ * what is misaligned, and take what is not RAM to the bus. All of it is generated code.
  */
 import { pageBytes } from '#vmm/base/address';
+import type { EngineImports } from './imports.ts';
+import { access, type AddressSpace, type Place, tagMask, tlbIndex } from './address-space.ts';
+import { emitFetches, type Fetches } from './fetch.ts';
 import type { EngineLayout } from './layout.ts';
-import {
-  bankBytes,
-  banks,
-  codeCopy,
-  codePageBytes,
-  firstTranslation,
-  slot,
-  slotsPerPage,
-  tlbBytes,
-  tlbEntries,
-  tlbEntryShift,
-} from './layout.ts';
-import { continues, regionType } from './region.ts';
+import { bankBytes, banks, tlbBytes } from './layout.ts';
 import type { EngineState } from './state.ts';
 import type { FunctionReference, I32, I64, Statement } from './wasm.ts';
 import type { ModuleBuilder } from './wasm-module.ts';
-import {
-  block,
-  br,
-  brIf,
-  call,
-  choose,
-  copy,
-  fill,
-  i32,
-  i64,
-  label,
-  loop,
-  ret,
-  returnCallIndirect,
-  select,
-  when,
-} from './wasm.ts';
+import { block, br, brIf, call, choose, fill, i32, i64, label, loop, ret, select, when } from './wasm.ts';
 
 type Returns<T> = FunctionReference & { result: T };
-
-/** What the instruction set tells the engine about addresses. Each sets `state.fault` where it fails. */
-export interface AddressSpace {
-  /** (virtual i64, access i32) → physical. */
-  readonly translate: Returns<'i64'>;
-  /** (virtual i64, access i32): there is nothing at the physical address, or it refused. */
-  readonly accessFault: Returns<'void'>;
-  /** (virtual i64, access i32): misaligned where that is not possible. */
-  readonly misaligned: Returns<'void'>;
-}
-export const access = { read: 0, write: 1, fetch: 2 } as const;
-
-/** JavaScript's side, imported by the generated module. */
-export interface EngineImports {
-  /** (physical low, physical high, bytes) → 0 = refused; the value passes through `state.busValue`. */
-  readonly busRead: Returns<'i32'>;
-  readonly busWrite: Returns<'i32'>;
-  /** (page of guest RAM) → its code page. */
-  readonly codePage: Returns<'i32'>;
-  /** (slot) decodes it. */
-  readonly decode: Returns<'void'>;
-  /** (slot, upper half) decodes an instruction that lies on two pages. */
-  readonly decodeCrossing: Returns<'void'>;
-  /** (slot) is where jumps often lead; `state.pcPage` is its virtual page. */
-  readonly hot: Returns<'void'>;
-  /** (code page) is no longer what translations were made of. */
-  readonly dropTranslations: Returns<'void'>;
-  /** A store to the watched page was done. */
-  readonly watched: Returns<'void'>;
-  /** A store to the physical address of the state, whose page is in the watch map, is about to be done. */
-  readonly storing: Returns<'void'>;
-}
-
-export const importEngine = (module: ModuleBuilder): EngineImports => ({
-  busRead: module.import('busRead', ['i32', 'i32', 'i32'], 'i32'),
-  busWrite: module.import('busWrite', ['i32', 'i32', 'i32'], 'i32'),
-  codePage: module.import('codePage', ['i32'], 'i32'),
-  decode: module.import('decode', ['i32'], 'void'),
-  decodeCrossing: module.import('decodeCrossing', ['i32', 'i32'], 'void'),
-  hot: module.import('hot', ['i32'], 'void'),
-  dropTranslations: module.import('dropTranslations', ['i32'], 'void'),
-  watched: module.import('watched', [], 'void'),
-  storing: module.import('storing', [], 'void'),
-});
 
 /** Width and extension of a load: log2 of bytes, +4 = zero-extended. Stores use the first four. */
 export const width = { s8: 0, s16: 1, s32: 2, d64: 3, u8: 4, u16: 5, u32: 6 } as const;
 export type Width = keyof typeof width;
 
-export interface Accesses {
+export interface Accesses extends Fetches {
   /** (virtual, width) → value. */
   readonly loadSlow: Returns<'i64'>;
   /** (virtual, value, width). */
@@ -97,10 +28,6 @@ export interface Accesses {
   readonly dataAddress: Returns<'i32'>;
   /** The same, but faults where there is no RAM: for what must be atomic. */
   readonly ramAddress: Returns<'i32'>;
-  /** `state.pc` → slot address, with `pageIp` and `pcPage` set; 0 = faulted. */
-  readonly fetch: Returns<'i32'>;
-  /** (slot) → handler index of the instruction that begins there and ends on the next page; fault flag as usual. */
-  readonly crossing: Returns<'i32'>;
   /**
    * The same for a region, with what it knows before: (…, instructions left behind this one, address of this one).
    * Where `fault` is 0 and `left` is not, it goes on.
@@ -108,30 +35,21 @@ export interface Accesses {
   readonly regionLoad: Returns<'i64'>;
   readonly regionStore: Returns<'void'>;
   readonly regionAddress: Returns<'i32'>;
-  /** (virtual) → what a region returns: goes on in the translation that begins there, if one does. */
-  readonly chain: Returns<'i32'>;
   /** Ends the slice: the run loop looks up after the present instruction. */
   readonly lookUp: Returns<'void'>;
-  /** Code decoded from pages that were written since is decoded anew. */
-  readonly fenceCode: Returns<'void'>;
   /** Forgets all translations. */
   readonly flushAll: Returns<'void'>;
   /** (virtual): forgets those of one page of 4 KiB. */
   readonly flushPage: Returns<'void'>;
 }
 
-const tagMask = i64.const(-pageBytes);
 const k = i32.const;
-
-/** Offset of an address's entry in a TLB. */
-export const tlbIndex = (address: I64): I32 =>
-  i32.and(i32.shrU(i32.wrap(address), k(12 - tlbEntryShift)), k((tlbEntries - 1) << tlbEntryShift));
 
 export const emitAccesses = (
   module: ModuleBuilder,
   state: EngineState,
   layout: EngineLayout,
-  place: { readonly hart: number; readonly ramBase: number; readonly guestBase: number },
+  place: Place,
   imports: EngineImports,
   space: AddressSpace,
 ): Accesses => {
@@ -320,147 +238,6 @@ export const emitAccesses = (
     ];
   });
 
-  /** (virtual) → host address of code, 0 = faulted. */
-  const codeAddress = module.function('codeAddress', ['i64'], 'i32', (locals) => {
-    const address = locals.param('i64', 0);
-    const offset = locals.local('i64');
-    return [
-      offset.set(ramOffset(call(space.translate, address.get, k(access.fetch)))),
-      when(fault, ret(k(0))),
-      when(i64.geU(offset.get, i64.const(layout.guestBytes)), [
-        call(space.accessFault, address.get, k(access.fetch)),
-        ret(k(0)),
-      ]),
-      i32.add(i32.wrap(offset.get), k(place.guestBase)),
-    ];
-  });
-
-  const codePageAt = (index: I32): I32 => i32.add(k(layout.codePool), i32.mul(index, k(codePageBytes)));
-  const guestPageOf = (index: I32): I32 =>
-    i32.add(k(place.guestBase), i32.shl(i32.load(i32.shl(index, k(2)), layout.codeOwners), k(12)));
-  const generation = i32.load(k(0), layout.generation);
-  const isCurrent = (index: I32): I32 => i32.eq(i32.load(i32.shl(index, k(2)), layout.generation + 4), generation);
-
-  /** (code page): forgets its slots, and copies the guest page anew. */
-  const renew = module.function('renew', ['i32'], 'void', (locals) => {
-    const index = locals.param('i32', 0);
-    return [
-      when(i32.load8u(index.get, layout.codeTranslated), call(imports.dropTranslations, index.get)),
-      fill(codePageAt(index.get), k(0), k(slotsPerPage * slot.bytes)),
-      copy(i32.add(codePageAt(index.get), k(codeCopy)), guestPageOf(index.get), k(pageBytes)),
-    ];
-  });
-
-  /** (code page): renews it if the guest page is no longer what was copied. */
-  const validate = module.function('validate', ['i32'], 'void', (locals) => {
-    const index = locals.param('i32', 0);
-    const [now, then, end] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
-    const [doublewords, same] = [label('doublewords'), label('same')];
-    return [
-      i32.store(i32.shl(index.get, k(2)), generation, layout.generation + 4),
-      now.set(guestPageOf(index.get)),
-      then.set(i32.add(codePageAt(index.get), k(codeCopy))),
-      end.set(i32.add(now.get, k(pageBytes))),
-      block(
-        same,
-        loop(
-          doublewords,
-          when(i64.eq(i64.load(now.get), i64.load(then.get)), [
-            now.set(i32.add(now.get, k(8))),
-            then.set(i32.add(then.get, k(8))),
-            brIf(doublewords, i32.ltU(now.get, end.get)),
-            br(same),
-          ]),
-        ),
-        call(renew, index.get),
-      ),
-    ];
-  });
-
-  const fetch = module.function('fetch', [], 'i32', (locals) => {
-    const [entry, ip, page] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
-    const pc = state.pc.get;
-    return [
-      entry.set(i32.add(state.fetchBank.get, tlbIndex(pc))),
-      when(i64.eq(i64.load(entry.get), i64.and(pc, tagMask)), ip.set(i32.load(entry.get, 8)), [
-        page.set(call(codeAddress, pc)),
-        when(fault, ret(k(0))),
-        page.set(i32.shrU(i32.sub(page.get, k(place.guestBase)), k(12))),
-        ip.set(i32.load16u(i32.shl(page.get, k(1)), layout.codeMap)),
-        when(
-          ip.get,
-          [
-            ip.set(i32.sub(ip.get, k(1))),
-            when(i32.eqz(isCurrent(ip.get)), call(validate, ip.get)),
-            ip.set(codePageAt(ip.get)),
-          ],
-          ip.set(call(imports.codePage, page.get)),
-        ),
-        i64.store(entry.get, i64.and(pc, tagMask)),
-        i32.store(entry.get, ip.get, 8),
-      ]),
-      state.pageIp.set(ip.get),
-      state.pcPage.set(i64.and(pc, tagMask)),
-      i32.add(ip.get, i32.shl(i32.and(i32.wrap(pc), k(4094)), k(3))),
-    ];
-  });
-
-  const crossing = module.function('crossing', ['i32'], 'i32', (locals) => {
-    const ip = locals.param('i32', 0);
-    const [at, half] = [locals.local('i32'), locals.local('i32')];
-    return [
-      at.set(call(codeAddress, i64.add(state.pcPage.get, i64.const(pageBytes)))),
-      when(fault, ret(k(0))),
-      half.set(i32.load16u(at.get)),
-      when(
-        i32.or(i32.eqz(i32.load16u(ip.get, slot.real)), i32.ne(i32.load16u(ip.get, slot.upper), half.get)),
-        call(imports.decodeCrossing, ip.get, half.get),
-      ),
-      i32.load16u(ip.get, slot.real),
-    ];
-  });
-
-  const fenceCode = module.function(
-    'fenceCode',
-    [],
-    'void',
-    (locals) => {
-      const [count, index, hart] = [locals.local('i32'), locals.local('i32'), locals.local('i32')];
-      const [pages, harts] = [label('pages'), label('harts')];
-      const writeTlb = layout.firstHart + layout.dataTlb + tlbBytes;
-      return [
-        when(state.foreignWrites.get, [
-          state.foreignWrites.set(k(0)),
-          i32.store(k(0), i32.add(generation, k(1)), layout.generation),
-          // Every page is fetched anew, and compared then.
-          fill(k(fetchTlb), k(0xff), k(banks * tlbBytes)),
-          call(lookUp),
-        ]),
-        count.set(i32.load(k(0), layout.dirtyList)),
-        when(i32.eqz(count.get), ret()),
-        loop(
-          pages,
-          count.set(i32.sub(count.get, k(1))),
-          index.set(i32.load(i32.shl(count.get, k(2)), layout.dirtyList + 4)),
-          i32.store8(index.get, k(0), layout.codeDirty),
-          call(renew, index.get),
-          brIf(pages, count.get),
-        ),
-        i32.store(k(0), k(0), layout.dirtyList),
-        // The next store to such a page must be noticed again.
-        loop(
-          harts,
-          Array.from({ length: banks }, (_, bank) =>
-            fill(i32.add(hart.get, k(writeTlb + bank * bankBytes)), k(0xff), k(tlbBytes)),
-          ),
-          hart.set(i32.add(hart.get, k(layout.hartStride))),
-          brIf(harts, i32.ltU(hart.get, k(layout.harts * layout.hartStride))),
-        ),
-      ];
-    },
-    true,
-  );
-
   const known = (left: I32, pc: I64): Statement => [state.left.set(left), state.pc.set(pc)];
   const regionLoad = module.function('regionLoad', ['i64', 'i32', 'i32', 'i64'], 'i64', (locals) => [
     known(locals.param('i32', 2).get, locals.param('i64', 3).get),
@@ -474,30 +251,6 @@ export const emitAccesses = (
     known(locals.param('i32', 2).get, locals.param('i64', 3).get),
     call(ramAddress, locals.param('i64', 0).get, locals.param('i32', 1).get),
   ]);
-
-  /** (virtual) Tail: the translation that begins there, or 0 = `state.pc` is there. */
-  const chain = module.function('chain', ['i64'], 'i32', (locals) => {
-    const target = locals.param('i64', 0);
-    const entry = locals.local('i32');
-    const page = i64.and(target.get, tagMask);
-    return [
-      entry.set(i32.add(state.fetchBank.get, tlbIndex(target.get))),
-      when(i64.eq(i64.load(entry.get), page), [
-        entry.set(
-          i32.load16u(
-            i32.add(i32.load(entry.get, 8), i32.shl(i32.and(i32.wrap(target.get), k(4094)), k(3))),
-            slot.heat,
-          ),
-        ),
-        when(
-          i32.geU(entry.get, k(firstTranslation)),
-          returnCallIndirect(regionType, i32.sub(entry.get, k(firstTranslation)), page),
-        ),
-      ]),
-      state.pc.set(target.get),
-      k(continues),
-    ];
-  });
 
   const flushAll = module.function('flushAll', [], 'void', () => [
     fill(k(dataTlb), k(0xff), k(banks * bankBytes)),
@@ -514,19 +267,17 @@ export const emitAccesses = (
     ];
   });
 
+  const fetches = emitFetches(module, state, layout, place, imports, space, lookUp);
   return {
+    ...fetches,
     loadSlow,
     storeSlow,
     dataAddress,
     ramAddress,
-    fetch,
-    crossing,
     regionLoad,
     regionStore,
     regionAddress,
-    chain,
     lookUp,
-    fenceCode,
     flushAll,
     flushPage,
   };

@@ -4,7 +4,7 @@
  * at on entry and at loop heads, for the longest way to the next such place: a slice never ends inside.
  */
 import { pageBytes } from '#vmm/base/address';
-import { tlbIndex } from './access.ts';
+import { tlbIndex } from './address-space.ts';
 import type { CodeBuffer } from './code-buffer.ts';
 import type { Block, Discovered, Edge } from './discovery.ts';
 import { dominates, flowGraph, type Node } from './flow-graph.ts';

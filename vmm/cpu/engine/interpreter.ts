@@ -2,7 +2,9 @@
  * The run loop: one function that holds every instruction's handler and dispatches on predecoded slots through one
  * branch table. Registers live in memory, the slot pointer and the budget in locals.
  */
-import { access, type Accesses, type EngineImports, tlbIndex, width, type Width } from './access.ts';
+import { type Accesses, width, type Width } from './access.ts';
+import { access, tlbIndex } from './address-space.ts';
+import { type EngineImports } from './imports.ts';
 import { firstTranslation, slot, slotsPerPage, tlbBytes } from './layout.ts';
 import type { EngineState } from './state.ts';
 import { fastLoad, fastStore, isMisaligned, type Tier } from './tier.ts';

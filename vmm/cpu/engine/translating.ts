@@ -4,7 +4,8 @@
  * RAM and once with the slow path, so that only the latter has to look whether the slice ended.
  */
 import { invariant } from '#vmm/base/invariant';
-import { access, type Accesses, tlbIndex, width, type Width } from './access.ts';
+import { type Accesses, width, type Width } from './access.ts';
+import { access, tlbIndex } from './address-space.ts';
 import { tlbBytes } from './layout.ts';
 import { interprets } from './region.ts';
 import type { EngineState } from './state.ts';

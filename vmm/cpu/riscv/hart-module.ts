@@ -1,5 +1,6 @@
 /** The generated module of a hart: everything that it executes, except for what is translated later. */
-import { emitAccesses, importEngine } from '../engine/access.ts';
+import { emitAccesses } from '../engine/access.ts';
+import { importEngine } from '../engine/imports.ts';
 import { Arena, type Cell } from '../engine/cells.ts';
 import { emitRun, type Execution } from '../engine/interpreter.ts';
 import { bankBytes, tlbBytes } from '../engine/layout.ts';

@@ -1,6 +1,6 @@
 /** Address translation and protection (privileged ISA §3.7 PMP, §12.3–12.5 Sv39, Sv48, Sv57), as generated code. */
 import type { Extensions } from '#vmm/base/isa-extensions';
-import { access } from '../engine/access.ts';
+import { access } from '../engine/address-space.ts';
 import type { EngineLayout } from '../engine/layout.ts';
 import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
 import type { ModuleBuilder } from '../engine/wasm-module.ts';

@@ -3,7 +3,8 @@
  * (privileged ISA §3.1.6–3.1.9, §3.3, §12.2; AIA §5.2.3 for stopi).
  */
 import { zeroBlockBytes } from '#vmm/base/isa-extensions';
-import { access, type Accesses } from '../engine/access.ts';
+import { type Accesses } from '../engine/access.ts';
+import { access } from '../engine/address-space.ts';
 import type { FunctionReference, I32, I64, Statement } from '../engine/wasm.ts';
 import type { ModuleBuilder } from '../engine/wasm-module.ts';
 import { block, br, brIf, call, choose, fill, i32, i64, label, ret, select, when } from '../engine/wasm.ts';
