@@ -73,15 +73,29 @@ describe.skipIf(!linux)(`Debian's kernel (else skipped: ${why})`, () => {
     },
   );
 
-  it('boots with 8 harts and 3 GiB, from an Image compressed with gzip', { timeout }, async () => {
-    const compressed = join(folder, 'Image.gz');
-    writeFileSync(compressed, gzipSync(readFileSync(linux!.kernel), { level: 1 }));
-    const options = ['--kernel', compressed, '--initrd', linux!.initrd, '--memory', '3G', '--smp', '8'];
-    const guest = await start(...options, '--append', 'quiet');
-    await guest.ready();
-    expect((await guest.run('nproc')).trim()).toBe('8');
-    expect(Number(/MemTotal: *(\d+) kB/.exec(await guest.run('cat /proc/meminfo'))![1])).toBeGreaterThan(2.7 * 2 ** 20);
-    await expectNoTrouble(guest);
-    expect(await guest.leave()).toBe(0);
+  it('a panic ends with exit code 3 and the last lines of the console', { timeout }, async () => {
+    const guest = await start('--kernel', linux!.kernel, '--memory', '512M', '--append', 'quiet panic=-1');
+    expect(await guest.ended).toBe(3);
+    expect(guest.errors).toContain('last console lines');
+    expect(guest.errors).toMatch(/the guest crashed: Kernel panic - not syncing: VFS: Unable to mount root fs/);
   });
+
+  it(
+    'boots with 8 harts and 3 GiB, from an Image compressed with gzip, and ends with a reboot',
+    { timeout },
+    async () => {
+      const compressed = join(folder, 'Image.gz');
+      writeFileSync(compressed, gzipSync(readFileSync(linux!.kernel), { level: 1 }));
+      const options = ['--kernel', compressed, '--initrd', linux!.initrd, '--memory', '3G', '--smp', '8'];
+      const guest = await start(...options, '--append', 'quiet');
+      await guest.ready();
+      expect((await guest.run('nproc')).trim()).toBe('8');
+      expect(Number(/MemTotal: *(\d+) kB/.exec(await guest.run('cat /proc/meminfo'))![1])).toBeGreaterThan(
+        2.7 * 2 ** 20,
+      );
+      await expectNoTrouble(guest);
+      void guest.run('reboot -f').catch(() => {});
+      expect(await guest.ended).toBe(5);
+    },
+  );
 });

@@ -68,8 +68,8 @@ export const loadGuest = ({ config, image, initrd, guestMemory, hart, iommu }: B
   }
   for (const { address, bytes, memoryBytes } of image.segments) {
     const target = guestMemory.bytes(address, memoryBytes)!;
-    target.fill(0);
     target.set(bytes);
+    target.fill(0, bytes.length);
   }
   if (initrd) guestMemory.bytes(initrdAt, initrd.length)!.set(initrd);
   guestMemory.bytes(treeAt, treeBytes)!.set(encode(initrdAt));
