@@ -10,6 +10,7 @@ import { hartRates } from './bench-harts.ts';
 import { regionMemory } from './bench-regions.ts';
 import { linuxRows } from './bench-linux.ts';
 import { callCosts, mapCosts } from './bench-iommufd.ts';
+import { snapshotCosts } from './bench-snapshot.ts';
 import { traceRates } from './bench-trace.ts';
 import { lookupRate, pasidRates, translationRate, walkRate } from './bench-translation.ts';
 import { CommandError } from './exit.ts';
@@ -332,6 +333,7 @@ const cases: readonly Case[] = [
       ];
     },
   },
+  { name: 'snapshot: size, save, resume', run: snapshotCosts },
   { name: 'linux: boot', run: () => linuxRows('boot', say) },
   { name: 'linux: NVMe', run: () => linuxRows('storage', say) },
   { name: 'linux: download', run: () => linuxRows('network', say) },

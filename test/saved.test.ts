@@ -52,7 +52,7 @@ const unsaved: Readonly<Record<string, readonly string[]>> = {
     'Machine.isUndisturbed', 'Capture.arriving',
   ],
   'follows from what is saved, or is another view of it': [
-    'Access.atomic', 'Ring.bytes', 'Receiver.views', 'Receiver.sizes', 'Receiver.descriptorCapacity', 'Transmitter.views', 'Namespace.blockBytes',
+    'Access.atomic', 'Translator.decoded', 'Ring.bytes', 'Receiver.views', 'Receiver.sizes', 'Receiver.descriptorCapacity', 'Transmitter.views', 'Namespace.blockBytes',
     'Namespace.blocks', 'RegisterFile.wide', 'Arguments.view', 'KernelObject.id', 'KernelObject.users',
   ],
   'objects to be used again': ['Queue.free'],

@@ -18,6 +18,7 @@ import { fuzzPri } from '#test/fuzz/pri';
 import { fuzzSva } from '#test/fuzz/sva';
 import { compared, missingQemu } from '#test/vmm/cpu/riscv/qemu-user';
 import { torture } from '#test/vmm/cpu/riscv/torture';
+import { cases, resumedDifference, wholeRun } from '#test/vmm/machine/snapshots';
 import { everything, lockstep } from '#test/vmm/machine/lockstep';
 import { parseConfig } from '#vmm/config/parse';
 import { Machine } from '#vmm/machine/machine';
@@ -90,6 +91,34 @@ const lockstepGuests = (seed: number): object => {
   return { guests, instructions, stops };
 };
 
+/** Machines saved at random instructions and events, each against the run that was left alone. */
+const savedMachines = (seed: number, milliseconds: number): object => {
+  const end = Date.now() + milliseconds;
+  let state = seed | 1;
+  // xorshift32
+  const below = (limit: number): number => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % limit;
+  };
+  let [machines, snapshots] = [0, 0];
+  for (; machines === 0 || Date.now() < end; machines++) {
+    const names = Object.keys(cases) as (keyof typeof cases)[];
+    const name = names[below(names.length)]!;
+    const whole = wholeRun(cases[name]);
+    for (let i = 0; i < 4 && (i === 0 || Date.now() < end); i++, snapshots++) {
+      const point =
+        i % 2 === 0
+          ? { event: 1 + below(Math.max(1, whole.run.lines.length)) }
+          : { instructions: below(whole.run.machine.instructions) };
+      const found = resumedDifference(cases[name], point, whole);
+      if (found !== undefined) throw new Error(`${name} at ${JSON.stringify(point)}: ${found}`);
+    }
+  }
+  return { machines, snapshots };
+};
+
 /** Name → what runs for a seed and about so many milliseconds; the counts it returns are printed. */
 const runs: Readonly<Record<string, (seed: number, milliseconds: number) => object>> = {
   nvme: fuzzNvme,
@@ -101,6 +130,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
   torture: tortureHart,
+  snapshot: savedMachines,
   lockstep: lockstepGuests,
 };
 

@@ -1,12 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { bundledGuest, Machine, MachineError, memoryStorage, Snapshot, SnapshotError } from '../../../index.ts';
-import { type Case, cases, difference, Run } from './snapshots.ts';
-
-/** The run without interruption: whole trace, console and end. */
-const whole = (one: Case): { run: Run; final: unknown } => {
-  const run = new Run(one);
-  return { run, final: run.final(run.toEnd()) };
-};
+import { cases, difference, resumedDifference, Run, wholeRun } from './snapshots.ts';
 
 /** Parts of a run, as fractions of its events or instructions. `npm run soak -- --only snapshot` takes random ones. */
 const short: Readonly<Partial<Record<keyof typeof cases, readonly number[]>>> = {
@@ -23,27 +17,21 @@ describe('a machine that was saved and taken up again', () => {
   it.each(Object.entries(short) as [keyof typeof cases, readonly number[]][])(
     'goes on as if nothing had been: %s',
     (name, points) => {
-      const { run: expected, final } = whole(cases[name]);
+      const whole = wholeRun(cases[name]);
+      const { lines, machine } = whole.run;
       for (const [i, part] of points.entries()) {
-        const first = new Run(cases[name]);
         const isEvent = i % 2 === 0;
-        if (isEvent) first.to({ event: Math.ceil(part * expected.lines.length) });
-        else first.to({ instructions: Math.floor(part * expected.machine.instructions) });
-        const snapshot = first.machine.snapshot();
-        const { length } = first.lines;
-        const { console } = first;
-        const second = new Run(cases[name], snapshot);
-        const again = second.final(second.toEnd());
-        expect(difference([...first.lines.slice(0, length), ...second.lines], expected.lines), `at ${part}`).toBeUndefined(); // prettier-ignore
-        expect(console + second.console).toBe(expected.console);
-        expect(again).toEqual(final);
+        const point = isEvent
+          ? { event: Math.ceil(part * lines.length) }
+          : { instructions: Math.floor(part * machine.instructions) };
+        expect(resumedDifference(cases[name], point, whole), `at ${part}`).toBeUndefined();
       }
     },
     60_000,
   );
 
   it('is not disturbed by it, and two machines of one snapshot are the same', () => {
-    const { run: expected, final } = whole(cases.hello);
+    const { run: expected, final } = wholeRun(cases.hello);
     const run = new Run(cases.hello);
     run.to({ instructions: 50_000 });
     const [a, b] = [run.machine.snapshot(), run.machine.snapshot()];

@@ -1,4 +1,5 @@
 /** Machines that are saved and taken up again, and everything by which two runs can be told apart. */
+import { isDeepStrictEqual } from 'node:util';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { crc32 } from '#vmm/base/crc32';
 import type { TraceEvent } from '#vmm/base/events';
@@ -93,3 +94,26 @@ export const difference = (
     if (a[at] !== b[at]) return { at, ...(a[at] === undefined ? {} : { a: a[at] }), ...(b[at] === undefined ? {} : { b: b[at] }) }; // prettier-ignore
   return undefined;
 };
+
+/** The run without interruption: trace, console and end. */
+export const wholeRun = (one: Case): { readonly run: Run; readonly final: unknown } => {
+  const run = new Run(one);
+  return { run, final: run.final(run.toEnd()) };
+};
+
+/** What sets a run that was saved there and taken up again apart from the one that was left alone; undefined: nothing. */
+export function resumedDifference(
+  one: Case,
+  point: Parameters<Run['to']>[0],
+  { run, final }: ReturnType<typeof wholeRun>,
+): string | undefined {
+  const first = new Run(one);
+  first.to(point);
+  const second = new Run(one, first.machine.snapshot());
+  const lines = [...first.lines];
+  const again = second.final(second.toEnd());
+  const trace = difference([...lines, ...second.lines], run.lines);
+  if (trace) return `the trace differs: ${JSON.stringify(trace)}`;
+  if (first.console + second.console !== run.console) return 'the console differs';
+  return isDeepStrictEqual(again, final) ? undefined : 'registers, memory or statistics at the end differ';
+}
