@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { keysOfSchema } from '#vmm/config/keys';
 import { injections } from '#vmm/machine/inject';
 import { parseScenario, parseScenarioYaml } from '#vmm/scenario/parse';
 import { stepSchemas } from '#vmm/scenario/schema';
@@ -76,4 +78,13 @@ it('lets a plain value stand for the first key of a step', () => {
     { advance: { time: 10_000 } },
     { 'expect-event': { event: 'nic.link', where: {}, times: 1, since: 'last' } },
   ]);
+});
+
+it('has every step, and every key of each, in the documents', () => {
+  const rows = readFileSync('test/scenarios/README.md', 'utf8').split('\n');
+  for (const { name, doc, shape } of keysOfSchema({ entries: stepSchemas })) {
+    const row = rows.find((line) => line.startsWith(`| \`${name}\` `));
+    expect(row, name).toContain(doc);
+    for (const key of shape.kind === 'group' ? shape.keys : []) expect(row, name).toContain(`\`${key.name}\``);
+  }
 });
