@@ -1,7 +1,8 @@
-/** Runs a guest up to a moment or a fault, and explains a translation there. */
+/** Runs a guest up to a point or a fault, and explains a translation there. */
 import type { Explanation } from '#iommufd/host/riscv/explain';
 import type { Machine } from '#vmm/machine/machine';
 import { CommandError } from './exit.ts';
+import { machineAt } from './machine-at.ts';
 import type { Prepared } from './prepare.ts';
 import { runSession } from './session.ts';
 
@@ -12,18 +13,6 @@ export interface Asked {
   readonly write: boolean;
   readonly privileged: boolean;
 }
-export interface ExplainOptions {
-  readonly moment:
-    | { readonly kind: 'console'; readonly text: string }
-    | { readonly kind: 'instructions'; readonly count: number }
-    | { readonly kind: 'end' };
-  /** The nth fault, where `asked` is undefined. */
-  readonly nth: number;
-  readonly asked: Asked | undefined;
-}
-
-/** More than any line of a console. */
-const keptText = 1 << 16;
 
 function explainNow(machine: Machine, { iova, ...asked }: Asked): Explanation {
   const { devices } = machine.host;
@@ -37,40 +26,26 @@ function explainNow(machine: Machine, { iova, ...asked }: Asked): Explanation {
   return machine.explain({ ...asked, address: iova });
 }
 
-/** @throws CommandError where the moment never comes. */
-export async function explainRun(prepared: Prepared, { moment, nth, asked }: ExplainOptions): Promise<Explanation> {
+/** One address, at a point of the run. @throws CommandError where the point never comes */
+export const explainAddress = (prepared: Prepared, at: string, asked: Asked): Promise<Explanation> =>
+  machineAt(prepared, at, (machine) => explainNow(machine, asked));
+
+/** The nth fault of the run, as it happened. @throws CommandError where there are fewer */
+export async function explainFault(prepared: Prepared, nth: number): Promise<Explanation> {
   let explanation: Explanation | undefined;
-  let machine: Machine | undefined;
   let faults = 0;
-  let text = '';
-  const decoder = new TextDecoder();
-  const session = await runSession(prepared, {
+  await runSession(prepared, {
     unobserved: true,
     isDone: () => explanation !== undefined,
-    console: (bytes) => {
-      if (moment.kind !== 'console' || !asked || !machine || explanation) return;
-      text = (text + decoder.decode(bytes, { stream: true })).slice(-keptText);
-      if (text.includes(moment.text)) explanation = explainNow(machine, asked);
-    },
-    started: (made) => {
-      machine = made;
-      const { silicon, devices } = made.host;
-      if (!asked)
-        silicon.onFault = (request) => {
-          if (++faults !== nth) return;
-          const name = devices.find(({ hostRid }) => hostRid === request.deviceId)?.placed.id;
-          explanation = silicon.explain(request, name ?? String(request.deviceId));
-        };
-      else if (moment.kind === 'instructions' && !explanation) {
-        made.run({ instructions: moment.count });
-        if (made.instructions >= moment.count) explanation = explainNow(made, asked);
-      }
-    },
-    ended: (made) => {
-      if (moment.kind === 'end' && asked) explanation ??= explainNow(made, asked);
+    console: () => {},
+    started: ({ host: { silicon, devices } }) => {
+      silicon.onFault = (request) => {
+        if (++faults !== nth) return;
+        const name = devices.find(({ hostRid }) => hostRid === request.deviceId)?.placed.id;
+        explanation = silicon.explain(request, name ?? String(request.deviceId));
+      };
     },
   });
-  if (explanation) return explanation;
-  const why = asked ? `the run ended (${session.ending}) before the moment came` : `the run had ${faults} faults`;
-  throw new CommandError('failed', why);
+  if (!explanation) throw new CommandError('failed', `the run had ${faults} faults`);
+  return explanation;
 }

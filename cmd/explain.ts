@@ -1,3 +1,4 @@
+import { Option } from '@commander-js/extra-typings';
 import { noPasid } from '#vmm/base/ports';
 import { newCommand } from './command.ts';
 import { CommandError } from './exit.ts';
@@ -5,25 +6,10 @@ import { guestKeys } from './guests.ts';
 import { keyHelp, machineOptions, readMachine } from './options.ts';
 import { printJson, stdout } from './output.ts';
 import { prepare } from './prepare.ts';
-
-const moments = 'console:<text>, instructions:<n> or end';
-
-/** A moment of a run. */
-type Moment =
-  | { readonly kind: 'console'; readonly text: string }
-  | { readonly kind: 'instructions'; readonly count: number }
-  | { readonly kind: 'end' };
+import { parseStopPoint, stopPointHelp } from './stop-point.ts';
 
 const wrong = (option: string, expected: string, found: string): CommandError =>
   new CommandError('usage', `${option}: expected ${expected}, found ${JSON.stringify(found)}`);
-
-const readMoment = (text: string): Moment => {
-  const [, kind, rest = ''] = /^(\w+)(?::(.*))?$/s.exec(text) ?? [];
-  if (kind === 'end' && rest === '') return { kind };
-  if (kind === 'console' && rest !== '') return { kind, text: rest };
-  if (kind === 'instructions' && /^\d{1,15}$/.test(rest)) return { kind, count: Number(rest) };
-  throw wrong('--at', moments, text);
-};
 
 const readNumber = (option: string, text: string, first: number, last: number): number => {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : -1;
@@ -39,12 +25,12 @@ const readAddress = (text: string): bigint => {
 
 export function explainCommand() {
   const command = newCommand('explain')
-    .description('run a guest up to a point, and tell step by step how a DMA would be translated there')
+    .description('run a guest to a point, and tell step by step how a DMA would be translated there')
     .addHelpText(
       'before',
       'Examples:\n  iommulab explain --run dma --disk disk.img --nic hub --nic hub --fault 1\n  iommulab explain --run dma --disk disk.img --nic hub --nic hub --device nvme0 --iova 0x40000000 --at console:"reading"\n',
     )
-    .addHelpText('after', () => `\n${keyHelp()}`);
+    .addHelpText('after', () => `\n${stopPointHelp()}\n\n${keyHelp()}`);
   for (const option of machineOptions()) command.addOption(option);
   return command
     .option('--run <guest>', 'name of a bundled guest (see iommulab images) or path of a kernel')
@@ -53,7 +39,7 @@ export function explainCommand() {
     .option('--pasid <n>', 'the PASID that it sends with it')
     .option('--write', 'a write, instead of a read')
     .option('--privileged', 'with the rights of a supervisor')
-    .option('--at <moment>', `when: ${moments} (default end)`)
+    .addOption(new Option('--at <point>', 'when').default('end'))
     .option('--fault <n>', 'instead: the nth fault of the run, as it happened')
     .option('--json', 'as one JSON document')
     .action(async (options) => {
@@ -61,7 +47,8 @@ export function explainCommand() {
       const byFault = fault !== undefined;
       if (byFault === (device !== undefined || iova !== undefined) || (!byFault && !(device && iova)))
         throw new CommandError('usage', 'expected either --fault, or --device and --iova');
-      const moment = readMoment(options.at ?? 'end');
+      // What is wrong with it is said before anything runs.
+      parseStopPoint(options.at);
       const nth = byFault ? readNumber('--fault', fault, 1, 1e9) : 0;
       const asked = byFault
         ? undefined
@@ -73,9 +60,9 @@ export function explainCommand() {
             privileged: options.privileged === true,
           };
       const prepared = prepare(readMachine(options, run === undefined ? {} : guestKeys(run)));
-      const { explainRun } = await import('./explain-run.ts');
+      const { explainAddress, explainFault } = await import('./explain-run.ts');
       const { explanationLines } = await import('#iommufd/host/riscv/explain');
-      const explanation = await explainRun(prepared, { moment, nth, asked });
+      const explanation = await (asked ? explainAddress(prepared, options.at, asked) : explainFault(prepared, nth));
       if (options.json) printJson(explanation);
       else for (const line of explanationLines(explanation)) stdout.line(line);
     });

@@ -38,8 +38,9 @@ describe('explain', () => {
   // prettier-ignore
   it.each([
     [['--fault', '99'], 1, /the run had 3 faults/],
-    [['--device', 'nvme0', '--iova', '0', '--at', 'console:no such words'], 1, /before the moment came/],
+    [['--device', 'nvme0', '--iova', '0', '--at', 'console:no such words'], 1, /before console:no such words/],
     [['--device', 'nvme7', '--iova', '0', '--at', 'instructions:10'], 2, /--device: expected one of nvme0, .*, found "nvme7"/],
+    [['--device', 'nvme0', '--iova', '0', '--at', 'event:nvme.redy'], 2, /did you mean event:nvme.ready/],
     [['--device', 'nvme0'], 2, /either --fault, or --device and --iova/],
     [['--device', 'nvme0', '--iova', '1g'], 2, /--iova: expected an address/],
     [['--device', 'nvme0', '--iova', '0', '--at', 'noon'], 2, /--at: expected console/],
