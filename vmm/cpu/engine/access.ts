@@ -134,6 +134,9 @@ export const emitAccesses = (
       i32.sub(last, i32.sub(i32.sub(size, k(1)), index)),
     );
   const lastByte = (address: I64, size: I32): I64 => i64.add(address, i64.extendU(i32.sub(size, k(1))));
+  /** Where the part on the second page begins: the address that its fault tells (privileged ISA §3.1.16). */
+  const nextPage = (address: I64, size: I32): I64 => i64.and(lastByte(address, size), tagMask);
+  const lastOffset = (address: I64, size: I32): I32 => i32.and(i32.wrap(lastByte(address, size)), k(pageBytes - 1));
   const isMisaligned = (address: I64, size: I32): I32 => i32.and(i32.wrap(address), i32.sub(size, k(1)));
   const crosses = (address: I64, size: I32): I32 =>
     i32.gtU(i32.add(i32.and(i32.wrap(address), k(4095)), size), k(pageBytes));
@@ -166,9 +169,10 @@ export const emitAccesses = (
           br(done),
         ]),
         when(crosses(address.get, size.get), [
-          last.set(call(hostAddress, lastByte(address.get, size.get), k(access.read))),
+          last.set(call(hostAddress, nextPage(address.get, size.get), k(access.read))),
           when(fault, nothing),
           when(i32.eqz(last.get), misaligned),
+          last.set(i32.add(last.get, lastOffset(address.get, size.get))),
           value.set(i64.const(0)),
           index.set(size.get),
           loop(
@@ -217,9 +221,10 @@ export const emitAccesses = (
         done,
         when(crosses(address.get, size.get), [
           // Both pages are asked before a byte is stored.
-          last.set(call(hostAddress, lastByte(address.get, size.get), k(access.write))),
+          last.set(call(hostAddress, nextPage(address.get, size.get), k(access.write))),
           when(fault, ret()),
           when(i32.eqz(last.get), misaligned),
+          last.set(i32.add(last.get, lastOffset(address.get, size.get))),
           loop(
             bytes,
             i64.store8(split(address.get, index.get, size.get, first.get, last.get), value.get),

@@ -236,7 +236,7 @@ describe('accesses on two pages', () => {
 
   it('fault with the address of the half that is missing, and store nothing', () => {
     const second = attempt({ map: (s) => s.put(page, pteOf(data, all)), x5: page + 4092n, x6: -1n, run: [sd] });
-    expect([second.cause, second.tval]).toEqual([15n, page + 4099n]);
+    expect([second.cause, second.tval]).toEqual([15n, page + 4096n]);
     expect(second.board.read64(data + 4088)).toBe(0n);
     const first = attempt({ map: (s) => s.put(page + 4096n, pteOf(data, all)), x5: page + 4092n, run: [ld] });
     expect([first.cause, first.tval]).toEqual([13n, page + 4092n]);
