@@ -17,6 +17,7 @@ import { fuzzPci } from '#test/fuzz/pci';
 import { fuzzPri } from '#test/fuzz/pri';
 import { fuzzSva } from '#test/fuzz/sva';
 import { compared, missingQemu } from '#test/vmm/cpu/riscv/qemu-user';
+import { missingSystemQemu, systemTorture } from '#test/vmm/cpu/riscv/system-torture';
 import { torture } from '#test/vmm/cpu/riscv/torture';
 import { cases, resumedDifference, wholeRun } from '#test/vmm/machine/snapshots';
 import { everything, lockstep } from '#test/vmm/machine/lockstep';
@@ -72,6 +73,20 @@ const tortureHart = (seed: number, milliseconds: number): object => {
     instructions += run.instructions;
   }
   return { programs, instructions, [`extensions: ${compared.join(' ')}`]: compared.length };
+};
+
+/** Random machine-mode programs, which trap for every reason, on our hart in both tiers and on QEMU's. */
+const tortureSystem = (seed: number, milliseconds: number): object => {
+  if (missingSystemQemu !== undefined) return { skipped: missingSystemQemu };
+  const end = Date.now() + milliseconds;
+  let [programs, instructions, traps] = [0, 0, 0];
+  for (; instructions < 1e7 || Date.now() < end; programs++) {
+    const run = systemTorture(seed + programs, { units: 60, turns: 6 });
+    if (run.difference !== undefined) throw new Error(`--seed ${seed + programs}: ${run.difference}`);
+    instructions += run.instructions;
+    traps += run.traps;
+  }
+  return { programs, instructions, traps };
 };
 
 /** Every bundled guest, to its end or for 6·10⁷ instructions: two minutes at most. */
@@ -131,6 +146,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   'hostile-guest': hostileGuest,
   torture: tortureHart,
   snapshot: savedMachines,
+  'system-torture': tortureSystem,
   lockstep: lockstepGuests,
 };
 

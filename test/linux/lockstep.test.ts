@@ -14,7 +14,7 @@ describe.skipIf(image === undefined)(`a kernel boots the same in both tiers${why
     const config = { ...everything, memory: '96M', append: 'console=ttyS0 earlycon panic=-1', smp };
     const options = { seed: smp, stride: 4e6, mostInstructions, memoryEvery: 8 };
     const { instructions, stops } = lockstep(config, host, options);
-    expect(instructions).toBeGreaterThan(mostInstructions / 2);
+    expect(instructions).toBeGreaterThan(3e7);
     expect(stops).toBeGreaterThan(10);
   });
 });

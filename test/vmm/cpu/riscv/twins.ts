@@ -74,10 +74,13 @@ export class Twins {
   both(action: (hart: Hart) => void): void {
     for (const hart of this.harts) action(hart);
   }
-  /** Why both stopped; an Error where they no longer agree. */
-  run(budget: number): StopReason {
+  /** Why both stopped; an Error where they no longer agree. `before` hears whose turn it is, on a bus that both share. */
+  run(budget: number, before?: (index: 0 | 1) => void): StopReason {
     const [a, b] = this.harts;
-    const [one, other] = [a.run(budget), b.run(budget)];
+    before?.(0);
+    const one = a.run(budget);
+    before?.(1);
+    const other = b.run(budget);
     if (one !== other || registersOf(a) !== registersOf(b)) {
       const found = stateDifferences(stateOf(a), stateOf(b));
       throw new Error(`${one}, ${other} at instruction ${a.instret}: ${found.slice(0, 10).join('; ')}`);
