@@ -10,6 +10,7 @@ import { bundledGuest } from '#guest-images/bundled';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { guestImages } from '#guest-images/manifest';
 import { fuzzExerciser } from '#test/fuzz/exerciser';
+import { fuzzHotPlug } from '#test/fuzz/hot-plug';
 import { fuzzIommufd } from '#test/fuzz/iommufd';
 import { fuzzNic } from '#test/fuzz/nic';
 import { fuzzNvme } from '#test/fuzz/nvme';
@@ -141,6 +142,7 @@ const runs: Readonly<Record<string, (seed: number, milliseconds: number) => obje
   exerciser: fuzzExerciser,
   pci: fuzzPci,
   pri: fuzzPri,
+  'hot-plug': fuzzHotPlug,
   sva: fuzzSva,
   iommufd: fuzzIommufd,
   'hostile-guest': hostileGuest,
