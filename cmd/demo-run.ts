@@ -49,10 +49,16 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
     if (!made) demo.prepareDisk?.(disk.path);
     const story: StoryLine[] = [];
     const decoder = new TextDecoder();
+    const tell = (line: StoryLine): void => {
+      if (options.json) story.push(line);
+      else stdout.line(paint(line));
+    };
+    // Nothing is told of a machine that cannot be made, or whose files cannot be written.
+    let held: StoryLine[] | undefined = [];
     const narrator = new Narrator(
       (line) => {
-        if (options.json) story.push(line);
-        else stdout.line(paint(line));
+        if (held) held.push(line);
+        else tell(line);
       },
       (bytes) => decoder.decode(bytes, { stream: true }),
     );
@@ -68,6 +74,8 @@ export async function runDemo(name: DemoName, options: DemoOptions): Promise<num
         narrator.stats = () => machine.stats();
         pageRequests.instructions = () => machine.instructions;
         narrator.nameOf = namesOf(machine);
+        for (const line of held ?? []) tell(line);
+        held = undefined;
       },
       perfetto: options.tracePerfetto,
       verbose: options.verbose === true,

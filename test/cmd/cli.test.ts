@@ -58,6 +58,12 @@ describe('a wrong command line is exit 2 and one sentence a problem', () => {
     });
   });
 
+  it.each(['--trace', '--trace-perfetto'])('of a demo, before it tells anything: %s', async (option) => {
+    const { code, stdout, stderr } = await iommulab(['demo', 'dma', option, at('nowhere/t')]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/^iommulab: \S+nowhere\/t: expected a place for a .*, but its folder does not exist\n$/);
+  });
+
   it('with every problem of a file at once, in its place', async () => {
     const { code, stderr } = await iommulab(['config', 'check', at('bad.yaml')]);
     expect(stderr.split('\n').map((line) => line.replace(folder, '').replace(/: expected .*/, ''))).toEqual([
