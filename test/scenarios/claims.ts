@@ -52,5 +52,6 @@ export const claims: readonly Claim[] = [
   { says: '243 call sequences recorded from Linux 7.2\'s iommufd', tests: ['test/conformance/iommufd/recorded.test.ts'] },
   { says: '4400 scenarios recorded from the official RISC-V IOMMU reference model', tests: ['test/conformance/riscv-iommu/vectors.test.ts'] },
   { says: 'The guests run unchanged on QEMU\'s `virt`', tests: ['test/guest-images/qemu.test.ts'] },
+  { says: 'Random programs, in user and in machine mode, end the same on QEMU', tests: ['test/vmm/cpu/riscv/qemu.test.ts', 'test/vmm/cpu/riscv/qemu-system.test.ts', 'test/vmm/machine/riscv-tests.test.ts'] },
   { says: '`npm run soak` fuzzes the devices', scenarios: ['devices/hostile.yaml'], tests: ['test/soak.ts'] },
 ];
