@@ -108,7 +108,7 @@ describe('Ctrl-C', () => {
     mkdirSync(at('long'));
     writeFileSync(at('long/a.yaml'), 'image: hello\nmemory: 32M\nsteps: [{ check: { outcome: passed } }]\n');
     for (const name of ['b', 'c', 'd'])
-      writeFileSync(at(`long/${name}.yaml`), 'image: hang\nsteps: [{ advance: { instructions: 300M } }]\n');
+      writeFileSync(at(`long/${name}.yaml`), 'image: hang\nsteps: [{ advance: { instructions: 3500M } }]\n');
     const report = at('stopped.xml');
     const ended = await iommulab(
       ['test', at('long'), '--jobs', '1', '--reporter', 'junit', '--output', report],
