@@ -1,6 +1,7 @@
 import { access, type MemoryPort } from '#iommufd/arch/riscv/ports';
 import { needOf, type Translation, type TranslationFault, type TranslationRequest } from './translation.ts';
 import { type AddressSpace, Translator } from './translator.ts';
+import { Shadow } from './table-shadow.ts';
 import type { TableKind, WalkObserver } from './walk-observer.ts';
 
 /** One entry that a walk read, in the order of the walk. */
@@ -17,7 +18,23 @@ export interface TableRead {
 export interface Probed {
   readonly reads: readonly TableRead[];
   readonly result: Translation | TranslationFault;
+  /** What of the reads led to the requester's contexts, where it is known to be unchanged since another walk. */
+  readonly way?: Shadow | undefined;
 }
+
+/** The way to a requester's contexts, which the probe's own caches hold. */
+interface Way {
+  readonly shadow: Shadow;
+  readonly mode: number;
+  readonly rootPpn: bigint;
+  readonly bigEndian: boolean;
+  readonly deviceId: number;
+  /** -1 where it has none. */
+  readonly processId: number;
+}
+
+const noNotes: readonly string[] = [];
+const directories: ReadonlySet<TableKind> = new Set<TableKind>(['DDT', 'DC', 'PDT', 'PC']);
 
 /**
  * Asks what memory says now: the translator's own walk with every entry read, nothing cached and nothing changed (A and
@@ -26,10 +43,17 @@ export interface Probed {
 export class Probe implements WalkObserver {
   readonly #of: Translator;
   readonly #translator: Translator;
-  #reads: (TableRead & { readonly notes: string[] })[] = [];
+  readonly #words: Int32Array | undefined;
+  #reads: (TableRead & { notes: readonly string[] })[] = [];
+  #way: Way | undefined;
 
-  constructor(of: Translator, memory: MemoryPort) {
+  /**
+   * With `words`, the host's memory, the directories are not walked again for the same requester while every entry on the
+   * way to its contexts is what it was.
+   */
+  constructor(of: Translator, memory: MemoryPort, words?: Int32Array) {
     this.#of = of;
+    this.#words = words;
     const readOnly: MemoryPort = { load: (at, into) => memory.load(at, into), store: () => access.ok };
     // Caches are emptied before each walk: small ones will do.
     const caches = { deviceContexts: 1, processContexts: 4 };
@@ -44,17 +68,44 @@ export class Probe implements WalkObserver {
     hpa: bigint,
     words: readonly bigint[] | undefined,
   ): void {
-    this.#reads.push({ table, level, gpa, hpa, words, notes: [] });
+    this.#reads.push({ table, level, gpa, hpa, words, notes: noNotes });
   }
 
   note(words: string): void {
-    this.#reads.at(-1)?.notes.push(words);
+    const last = this.#reads.at(-1);
+    if (last) last.notes = [...last.notes, words];
   }
 
   translate(request: TranslationRequest): Probed {
+    const words = this.#words;
+    const way = this.#way;
+    if (words && way && this.#isSameWay(way, request) && way.shadow.holds(words)) {
+      this.#reads = [];
+      return { result: this.#translator.translate(request), reads: this.#reads, way: way.shadow };
+    }
     this.#begin();
     const result = this.#translator.translate(request);
-    return { reads: this.#reads, result };
+    const reads = this.#reads;
+    if (!words || !result.ok || request.type === 'translated') return { reads, result };
+    // A translation: all contexts on its way were good, and are cached now.
+    const count = reads.findLastIndex(({ table }) => directories.has(table)) + 1;
+    const shadow = new Shadow(words, reads.slice(0, count));
+    const { mode, rootPpn, bigEndian } = this.#of;
+    const processId = request.processIdValid ? request.processId : -1;
+    this.#way = { shadow, mode, rootPpn, bigEndian, deviceId: request.deviceId, processId };
+    return { reads: reads.slice(count), result, way: shadow };
+  }
+
+  #isSameWay(way: Way, { deviceId, processIdValid, processId, type }: TranslationRequest): boolean {
+    const { mode, rootPpn, bigEndian } = this.#of;
+    return (
+      way.deviceId === deviceId &&
+      way.processId === (processIdValid ? processId : -1) &&
+      type !== 'translated' &&
+      way.mode === mode &&
+      way.rootPpn === rootPpn &&
+      way.bigEndian === bigEndian
+    );
   }
 
   /** Which tables translate for a requester; undefined where none do. */
@@ -70,6 +121,7 @@ export class Probe implements WalkObserver {
     Object.assign(translator, { mode, rootPpn, bigEndian });
     translator.deviceContexts.clear();
     translator.processContexts.clear();
+    this.#way = undefined;
     this.#reads = [];
   }
 }

@@ -110,6 +110,8 @@ export class StaleTranslations implements ContextWatch {
   /** By host-physical doubleword. */
   readonly #writers = new Map<number, Writer>();
   readonly #watched = new Set<number>();
+  /** The latest way to contexts whose pages are watched. */
+  #way: Shadow | undefined;
   #suspects: Suspect[] = [];
 
   constructor(options: StaleTranslationsOptions, translator: Translator, iotlb: Iotlb) {
@@ -118,14 +120,18 @@ export class StaleTranslations implements ContextWatch {
     this.#view = options.host.view;
     this.#now = options.now ?? (() => 0);
     this.#iotlb = iotlb;
-    this.#probe = new Probe(translator, new HostMemoryPort(options.host));
+    this.#probe = new Probe(translator, new HostMemoryPort(options.host), this.#words);
   }
 
   // ── What was cached ───────────────────────────────────────────────────────────────────────────────────────────────
 
-  #shadow(reads: readonly TableRead[]): Shadow {
+  #shadow(reads: readonly TableRead[], way?: Shadow): Shadow {
     for (const { hpa } of reads) this.#watch(Number(hpa));
-    return new Shadow(this.#words, reads);
+    if (way && way !== this.#way) {
+      for (const { hpa } of way.reads) this.#watch(Number(hpa));
+      this.#way = way;
+    }
+    return new Shadow(this.#words, reads, way);
   }
 
   #watch(hpa: number): void {
@@ -137,13 +143,14 @@ export class StaleTranslations implements ContextWatch {
 
   /** The IOTLB has a new entry `at`, made for this request. */
   filled(at: number, request: TranslationRequest): void {
-    const { reads, result } = this.#probe.translate(request);
+    const { reads, result, way } = this.#probe.translate(request);
     // Where a cached context led elsewhere than memory would, that context is what is told of.
-    this.#entries[at / entryWords] = result.ok ? { shadow: this.#shadow(reads), request, result } : undefined;
+    this.#entries[at / entryWords] = result.ok ? { shadow: this.#shadow(reads, way), request, result } : undefined;
   }
 
   #contexts(deviceId: number, processId: number): readonly TableRead[] {
-    return this.#probe.translate(anyRequest(deviceId, processId)).reads;
+    const { reads, way } = this.#probe.translate(anyRequest(deviceId, processId));
+    return way ? [...way.reads, ...reads] : reads;
   }
 
   deviceFilled(deviceId: number): void {
@@ -172,7 +179,7 @@ export class StaleTranslations implements ContextWatch {
     const { shadow, result } = cached;
     const request = { ...cached.request, iova };
     const changes = shadow.changed(this.#view);
-    const { reads, result: now } = this.#probe.translate(request);
+    const { reads, result: now, way } = this.#probe.translate(request);
     const shift = BigInt(this.#iotlb.shift(at));
     const pa = ((result.pa >> shift) << shift) | (iova & ((1n << shift) - 1n));
     const isMoved = !now.ok || now.pa >> 12n !== pa >> 12n;
@@ -181,7 +188,8 @@ export class StaleTranslations implements ContextWatch {
     if (!isMoved && !isNarrower && !changes.some(isPointerMoved)) {
       // Accessed and dirty bits, software's bits, rights that grew, a change of page size: the translation stands.
       // Where the page was split, each of its parts is walked for whenever it is used.
-      if (now.shift >= shift) this.#entries[at / entryWords] = { shadow: this.#shadow(reads), request, result: now };
+      if (now.shift >= shift)
+        this.#entries[at / entryWords] = { shadow: this.#shadow(reads, way), request, result: now };
       return;
     }
     const entry = this.#entries;
@@ -270,15 +278,15 @@ export class StaleTranslations implements ContextWatch {
 
   /** A device was given the translated address `address` for this ATS request. */
   translated(request: TranslationRequest, address: bigint): void {
-    const { reads, result } = this.#probe.translate(request);
+    const { reads, result, way } = this.#probe.translate(request);
     if (!result.ok) return;
     let pages = this.#told.get(request.deviceId);
     if (!pages) this.#told.set(request.deviceId, (pages = new Map()));
     const page = address >> 12n;
-    const same = pages.get(page) ?? [];
-    const others = same.filter((one) => !isSamePage(one.request, request));
-    if (pages.size >= mostTold && !pages.has(page)) pages.clear();
-    pages.set(page, [...others.slice(-mostAliases), { shadow: this.#shadow(reads), request, result }]);
+    const same = pages.get(page);
+    const others = same?.filter((one) => !isSamePage(one.request, request)) ?? [];
+    if (pages.size >= mostTold && !same) pages.clear();
+    pages.set(page, [...others.slice(-mostAliases), { shadow: this.#shadow(reads, way), request, result }]);
   }
 
   /**
