@@ -156,7 +156,7 @@ const { values } = parseArgs({
   options: { seed: { type: 'string' }, seconds: { type: 'string' }, only: { type: 'string' } },
 });
 const seed = Number(values.seed ?? 1);
-const seconds = Number(values.seconds ?? 60);
+const seconds = Number(values.seconds ?? 40);
 const chosen = Object.entries(runs).filter(([name]) => values.only === undefined || name === values.only);
 if (!Number.isInteger(seed) || !(seconds > 0) || chosen.length === 0) {
   process.stderr.write(
