@@ -45,7 +45,8 @@ export class Engine {
   }
 
   get isBusy(): boolean {
-    return this.queues.some((queue) => queue.isBusy);
+    for (const queue of this.queues) if (queue.isBusy) return true;
+    return false;
   }
 
   /** Something outside a queue's own doing may have made it ready. */
@@ -70,7 +71,7 @@ export class Engine {
     if (this.#isRunning) return;
     this.#tellPending();
     let at = Infinity;
-    if (this.#link.isMaster) for (const queue of this.queues) at = Math.min(at, queue.readyAt);
+    if (this.#link.isMaster) for (const { readyAt } of this.queues) if (readyAt < at) at = readyAt;
     if (at === this.#eventAt && at !== Infinity) return;
     this.#event?.cancel();
     this.#event = undefined;

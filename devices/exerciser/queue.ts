@@ -246,14 +246,15 @@ export class Queue {
   }
 
   #plan(): void {
-    this.readyAt = Infinity;
-    if (!this.isRunning) return;
-    const { now } = this.#link.clock;
-    for (const transaction of this.#inFlight) this.readyAt = Math.min(this.readyAt, transaction.readyAt);
-    if (this.#completing) this.readyAt = Math.min(this.readyAt, this.#completionAccess.readyAt);
-    else if (this.#nextFinished() >= 0) this.readyAt = now;
-    if (this.#fetching > 0) this.readyAt = Math.min(this.readyAt, this.#fetchAccess.readyAt);
-    else if (this.#fetchable() > 0) this.readyAt = now;
+    let at = Infinity;
+    if (this.isRunning) {
+      for (const { readyAt } of this.#inFlight) if (readyAt < at) at = readyAt;
+      if (this.#completing) at = Math.min(at, this.#completionAccess.readyAt);
+      else if (this.#nextFinished() >= 0) at = this.#link.clock.now;
+      if (this.#fetching > 0) at = Math.min(at, this.#fetchAccess.readyAt);
+      else if (this.#fetchable() > 0) at = this.#link.clock.now;
+    }
+    this.readyAt = at;
   }
 
   // ── Completions ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -309,6 +310,7 @@ export class Queue {
   /** How many descriptors can be fetched at once: in one page, up to the ring's end, with room for their completions. */
   #fetchable(): number {
     const waiting = (this.tail - this.head) & (this.#entries - 1);
+    if (waiting === 0) return 0;
     let room = this.#parallel - this.#inFlight.length;
     if (this.#completionEntries > 0) {
       const used = (this.completionTail - this.completionHead) & (this.#completionEntries - 1);

@@ -84,6 +84,8 @@ export class Transaction implements GroupShape {
   readonly pageGroup: PageGroup;
   #operation: Operation | undefined;
   #activity: Activity | undefined;
+  /** Of the record that it reported into last. */
+  #reportView: DataView | undefined;
   readonly saved = parts(
     {
       descriptor: properties(() => this, ['opcode', 'flags', 'tag', 'index', 'sourceMode', 'sourceHi', 'sourceLo', 'sourcePasid', 'destinationMode', 'destinationHi', 'destinationLo', 'destinationPasid', 'length', 'group', 'pageFlags', 'operandBytes', 'pages', 'delayNs', 'owner']), // prettier-ignore
@@ -291,30 +293,37 @@ export class Transaction implements GroupShape {
   /** Its completion record, with this phase bit, into `target`. */
   report(target: Uint8Array, phase: number): void {
     target.fill(0, 0, completion.size);
-    const put = (offset: number, bytes: number, value: number): void => {
-      for (let i = 0, rest = value; i < bytes; i++, rest = Math.floor(rest / 256)) target[offset + i] = rest % 256;
-    };
-    put(record.tag, 4, this.tag);
+    const { buffer, byteOffset } = target;
+    if (this.#reportView?.buffer !== buffer || this.#reportView.byteOffset !== byteOffset)
+      this.#reportView = new DataView(buffer, byteOffset, completion.size);
+    const view = this.#reportView;
+    view.setUint32(record.tag, this.tag, true);
     target[record.status] = this.status;
     target[record.phase] = phase;
     target[record.rights] = this.rights;
     target[record.opcode] = this.opcode;
-    put(record.value, 4, this.valueLo);
-    put(record.value + 4, 4, this.valueHi);
-    put(record.translated, 4, this.usedLo);
-    put(record.translated + 4, 4, this.usedHi);
-    put(record.fault, 4, this.faultOffset);
-    put(record.done, 4, this.progress);
-    put(record.latency, 8, this.finishedAt - this.startedAt);
-    put(record.started, 8, this.startedAt);
-    put(record.translations, 2, Math.min(this.translations, 0xffff));
-    put(record.pageRequests, 2, Math.min(this.pageRequests, 0xffff));
-    put(record.stale, 2, Math.min(this.stale, 0xffff));
-    put(record.group, 2, this.group);
-    put(record.index, 2, this.index);
+    view.setUint32(record.value, this.valueLo, true);
+    view.setUint32(record.value + 4, this.valueHi, true);
+    view.setUint32(record.translated, this.usedLo, true);
+    view.setUint32(record.translated + 4, this.usedHi, true);
+    view.setUint32(record.fault, this.faultOffset, true);
+    view.setUint32(record.done, this.progress, true);
+    setTime(view, record.latency, this.finishedAt - this.startedAt);
+    setTime(view, record.started, this.startedAt);
+    view.setUint16(record.translations, Math.min(this.translations, 0xffff), true);
+    view.setUint16(record.pageRequests, Math.min(this.pageRequests, 0xffff), true);
+    view.setUint16(record.stale, Math.min(this.stale, 0xffff), true);
+    view.setUint16(record.group, this.group, true);
+    view.setUint16(record.index, this.index, true);
     target[record.rangeShift] = this.rangeShift;
   }
 }
+
+/** Virtual time in 8 bytes. */
+const setTime = (view: DataView, offset: number, ns: number): void => {
+  view.setUint32(offset, ns % 2 ** 32, true);
+  view.setUint32(offset + 4, Math.floor(ns / 2 ** 32), true);
+};
 
 const record = {
   tag: completion.offset('tag'),

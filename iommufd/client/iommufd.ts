@@ -43,6 +43,32 @@ export interface Permissions {
   readonly writable?: boolean;
 }
 export type PageFault = ReturnType<(typeof iommu_hwpt_pgfault)['decode']>;
+
+// These pass by for every page that a device asks for: fields at known offsets, rather than whatever a structure has.
+const faultAt = {
+  flags: pgfault.offset('flags'),
+  dev_id: pgfault.offset('dev_id'),
+  pasid: pgfault.offset('pasid'),
+  grpid: pgfault.offset('grpid'),
+  perm: pgfault.offset('perm'),
+  reserved: pgfault.offset('__reserved'),
+  addr: pgfault.offset('addr'),
+  length: pgfault.offset('length'),
+  cookie: pgfault.offset('cookie'),
+} as const;
+const readPageFault = (view: DataView, at: number): PageFault => ({
+  flags: view.getUint32(at + faultAt.flags, true),
+  dev_id: view.getUint32(at + faultAt.dev_id, true),
+  pasid: view.getUint32(at + faultAt.pasid, true),
+  grpid: view.getUint32(at + faultAt.grpid, true),
+  perm: view.getUint32(at + faultAt.perm, true),
+  __reserved: view.getUint32(at + faultAt.reserved, true),
+  addr: view.getBigUint64(at + faultAt.addr, true),
+  length: view.getUint32(at + faultAt.length, true),
+  cookie: view.getUint32(at + faultAt.cookie, true),
+});
+const answerCookieAt = iommu_hwpt_page_response.offset('cookie');
+const answerCodeAt = iommu_hwpt_page_response.offset('code');
 /** One event of a vIOMMU event queue. */
 export interface Vevent {
   /** Counts every event that happened, lost ones too. */
@@ -452,14 +478,17 @@ export class Iommufd {
     const count = this.host.read(fd, this.#args.data, bytes.length);
     if (count < 0) return refused('read(fault)', count);
     const faults: PageFault[] = [];
-    for (let at = 0; at < count; at += pgfault.size) faults.push(pgfault.decode(bytes, at));
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at < count; at += pgfault.size) faults.push(readPageFault(view, at));
     return { ok: true, faults };
   }
 
   /** Answers a page request group by its cookie: IOMMUFD_PAGE_RESP_SUCCESS (the page is there now) or _INVALID. */
   respondFault(fd: number, cookie: number, code: number): Result {
     const bytes = this.#args.room(iommu_hwpt_page_response.size);
-    iommu_hwpt_page_response.encodeInto(bytes, { cookie, code });
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    view.setUint32(answerCookieAt, cookie, true);
+    view.setUint32(answerCodeAt, code, true);
     const rc = this.host.write(fd, this.#args.data, bytes.length);
     return rc < 0 ? refused('write(fault)', rc, `cookie=${cookie}`) : { ok: true };
   }

@@ -44,6 +44,9 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
   /** Bits that software can set to either value. */
   readonly writable: bigint;
   readonly writeOneToClear: bigint;
+  /** Their lower 32 bits. */
+  readonly writableWord: number;
+  readonly writeOneToClearWord: number;
   /** Bits of no field. */
   readonly reserved: bigint;
   readonly #writeOnly: bigint;
@@ -73,6 +76,8 @@ export class Register<const F extends Record<string, FieldSpec> = Record<string,
     this.fields = fields;
     this.writable = writable;
     this.writeOneToClear = w1c;
+    this.writableWord = Number(writable & 0xffff_ffffn);
+    this.writeOneToClearWord = Number(w1c & 0xffff_ffffn);
     this.#writeOnly = wo;
     this.reserved = ~seen & ((1n << BigInt(layout.width)) - 1n);
   }

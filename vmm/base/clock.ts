@@ -11,22 +11,32 @@ export interface Scheduled {
   /** Moves it, as `due` told. */
   place?(due: Due): void;
 }
+/** What an entry tells the queue that holds it. */
+interface EntryQueue {
+  moved(): void;
+  cancelled(): void;
+}
+/** Cancelled entries below which nobody minds them. */
+const fewCancelled = 64;
+
 class Entry implements Scheduled {
   at: number;
   order: number;
   run: (() => void) | undefined;
   /** Somebody told a snapshot of it. */
   isTold = false;
-  readonly #moved: () => void;
+  readonly #queue: EntryQueue;
 
-  constructor(at: number, order: number, run: () => void, moved: () => void) {
+  constructor(at: number, order: number, run: () => void, queue: EntryQueue) {
     this.at = at;
     this.order = order;
     this.run = run;
-    this.#moved = moved;
+    this.#queue = queue;
   }
   cancel(): void {
+    if (this.run === undefined) return;
     this.run = undefined;
+    this.#queue.cancelled();
   }
   due(): Due | undefined {
     if (this.run === undefined) return undefined;
@@ -36,7 +46,7 @@ class Entry implements Scheduled {
   place({ at, order }: Due): void {
     this.at = at;
     this.order = order;
-    this.#moved();
+    this.#queue.moved();
   }
 }
 
@@ -48,7 +58,16 @@ export class Clock {
   #now = 0;
   #lag: (() => number) | undefined;
   #order = 0;
-  readonly #heap: Entry[] = [];
+  #heap: Entry[] = [];
+  /** Of those in the heap: most time limits are cancelled long before their time. */
+  #cancelled = 0;
+  readonly #queue: EntryQueue = {
+    moved: () => this.#sort(),
+    cancelled: () => {
+      this.#cancelled++;
+      if (this.#cancelled > fewCancelled && 2 * this.#cancelled > this.#heap.length) this.#sweep();
+    },
+  };
 
   /** Nanoseconds of virtual time. */
   get now(): number {
@@ -65,8 +84,8 @@ export class Clock {
 
   /** Runs `run` once, `delayNs` from now (0 = at the next advance, never synchronously). */
   schedule(delayNs: number, run: () => void): Scheduled {
-    invariant(delayNs >= 0, `an event ${delayNs} ns in the past`);
-    const entry = new Entry(this.now + delayNs, this.#order++, run, this.#sort);
+    if (!(delayNs >= 0)) invariant(false, `an event ${delayNs} ns in the past`);
+    const entry = new Entry(this.now + delayNs, this.#order++, run, this.#queue);
     this.#push(entry);
     return entry;
   }
@@ -109,6 +128,7 @@ export class Clock {
   /** Empties the queue: who has events puts them there again. */
   beginRestore(now: number): void {
     this.#heap.length = 0;
+    this.#cancelled = 0;
     this.#now = now;
   }
 
@@ -119,13 +139,22 @@ export class Clock {
   }
 
   #dropCancelled(): void {
-    while (this.#heap.length > 0 && this.#heap[0]!.run === undefined) this.#pop();
+    while (this.#heap.length > 0 && this.#heap[0]!.run === undefined) {
+      this.#pop();
+      this.#cancelled--;
+    }
+  }
+
+  #sweep(): void {
+    this.#heap = this.#heap.filter((entry) => entry.run !== undefined);
+    this.#cancelled = 0;
+    this.#sort();
   }
 
   /** Entries were moved: a sorted list is a heap. */
-  readonly #sort = (): void => {
+  #sort(): void {
     this.#heap.sort((a, b) => a.at - b.at || a.order - b.order);
-  };
+  }
 
   #before(a: Entry, b: Entry): boolean {
     return a.at < b.at || (a.at === b.at && a.order < b.order);

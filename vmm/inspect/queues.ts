@@ -54,7 +54,7 @@ function rowsOf({ unit, frontEnd, memory }: TableOwner, queue: Queue): Inspectio
   const base = frontEnd.peek(queue.base, 64);
   const head = Number(frontEnd.peek(queue.head, 32));
   const tail = Number(frontEnd.peek(queue.tail, 32));
-  const mask = indexMask(base);
+  const mask = indexMask(Number(base & 31n));
   const isOn = (csr & 1n) === 1n;
   const waiting = isOn ? ((tail - head) & mask) >>> 0 : 0;
   const common = { unit, queue: queue.name };

@@ -27,6 +27,10 @@ export class Scheduler {
   /** By hart: started by SBI (or hart 0), and not waiting for an interrupt. */
   readonly #started: boolean[];
   readonly #waiting: boolean[];
+  /** The hart that runs, and what it had retired when its slice began. */
+  #running: Hart | undefined;
+  #runningFrom = 0;
+  readonly #lag = (): number => (this.#running!.instret - this.#runningFrom) * this.#nsPerInstruction;
   /** What harts had retired when they were started anew: their own counters begin at 0 again. */
   #retiredBefore = 0;
   readonly saved = parts({
@@ -109,7 +113,9 @@ export class Scheduler {
       if (!this.#started[hart.id] || this.#waiting[hart.id]) continue;
       hart.setTimeBase(now);
       const before = hart.instret;
-      clock.runAhead(() => (hart.instret - before) * this.#nsPerInstruction);
+      this.#running = hart;
+      this.#runningFrom = before;
+      clock.runAhead(this.#lag);
       const reason = hart.run(budget);
       clock.runAhead(undefined);
       spent = Math.max(spent, (hart.instret - before) * this.#nsPerInstruction);

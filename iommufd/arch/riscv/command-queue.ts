@@ -118,7 +118,7 @@ export class CommandQueue {
     if (outcome === 'illegal') return this.#stop(cmd_ill);
     if (outcome === 'memory-fault') return this.#stop(csr.memoryFault);
     if (outcome === 'timeout') return this.#stop(cmd_to);
-    words[offsets.cqh >>> 2] = (head + 1) & indexMask(base);
+    words[offsets.cqh >>> 2] = (head + 1) & indexMask(words[offsets.cqb >>> 2]!);
     return true;
   }
 

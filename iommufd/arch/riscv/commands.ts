@@ -108,12 +108,22 @@ const none: Operands = { AV: 0n, PSCID: 0n, PSCV: 0n, GV: 0n, NL: 0n, GSCID: 0n,
   PW: 0n, DATA: 0n, PID: 0n, DV: 0n, DID: 0n, PV: 0n, DSV: 0n, RID: 0n, DSEG: 0n, PAYLOAD: 0n };
 
 /** Where one operand lies: doubleword, mask, shift. */
-type OperandPlace = readonly [name: keyof Operands, high: boolean, mask: bigint, shift: bigint];
+interface OperandPlace {
+  readonly operand: keyof Operands;
+  readonly isHigh: boolean;
+  readonly mask: bigint;
+  readonly shift: bigint;
+}
 const places = (row: CommandRow): OperandPlace[] =>
   [row.low, row.high].flatMap((layout, i) =>
     [...layout.fields]
       .filter(([name]) => name in none)
-      .map(([name, { mask, shift }]): OperandPlace => [name as keyof Operands, i === 1, mask, shift]),
+      .map(([name, { mask, shift }]): OperandPlace => ({
+        operand: name as keyof Operands,
+        isHigh: i === 1,
+        mask,
+        shift,
+      })),
   );
 const byCode = new Map(
   Object.entries(commands).map(([name, row]) => [
@@ -129,8 +139,11 @@ export const decodeCommand = (low: bigint, high: bigint, context: CommandContext
   const { name, row } = found;
   if (low & row.low.reserved || high & row.high.reserved) return undefined;
   const operands: { -readonly [K in keyof Operands]: bigint } = { ...none };
-  for (const [operand, isHigh, mask, shift] of found.places)
-    operands[operand] = ((isHigh ? high : low) & mask) >> shift;
+  for (const { operand, isHigh, mask, shift } of found.places) {
+    const field = (isHigh ? high : low) & mask;
+    // Most are 0, as they stand there already.
+    if (field !== 0n) operands[operand] = field >> shift;
+  }
   return row.legal(operands, context) ? { name, operands } : undefined;
 };
 

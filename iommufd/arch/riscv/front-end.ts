@@ -399,14 +399,15 @@ export class FrontEnd implements MmioDevice {
         },
       });
       hooks.set(row.index, {
-        legalise: (next) => next & BigInt(indexMask(this.#registers.get64(offsets[row.base]))),
-        ...(queue === 'c' ? { afterWrite: () => this.#commands.run() } : {}),
+        word: {
+          legalise: (next) => next & indexMask(this.#registers.words[offsets[row.base] >>> 2]!),
+          ...(queue === 'c' ? { afterWrite: () => this.#commands.run() } : {}),
+        },
       });
       hooks.set(row.csr, this.#controlHook(queue));
     }
     hooks.set('ipsr', {
-      legalise: (_next, old) => old,
-      afterWrite: (_next, _old, _row, written) => this.#interrupts.acknowledge(Number(written)),
+      word: { legalise: (_next, old) => old, afterWrite: (written) => this.#interrupts.acknowledge(written) },
     });
     hooks.set('icvec', {
       legalise: (next, _old, _row, written, part) => {

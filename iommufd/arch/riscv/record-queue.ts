@@ -5,9 +5,8 @@ import type { RegisterFile } from './register-file.ts';
 /** Bits that the three queues' control registers have in common (§5.15–5.17). */
 export const csr = { enable: 1, interruptEnable: 1 << 1, memoryFault: 1 << 8, overflow: 1 << 9, on: 1 << 16, busy: 1 << 17 }; // prettier-ignore
 
-/** Number of entries, less one, of a queue whose base register holds `base`. */
-export const indexMask = (base: bigint): number =>
-  (base & 31n) === 31n ? 0xffff_ffff : 2 ** (Number(base & 31n) + 1) - 1;
+/** Number of entries, less one, of a queue whose base register's lower half is `baseLow` (LOG2SZ-1: bits 4:0). */
+export const indexMask = (baseLow: number): number => 0xffff_ffff >>> (31 - (baseLow & 31));
 
 /** Address of entry `index`. A misaligned base is UNSPECIFIED (§5.6): index bits are merged in, as wires would. */
 export const entryAddress = (base: bigint, index: number, entryBytes: number): bigint =>
@@ -51,7 +50,7 @@ export class RecordQueue {
     if (status & csr.memoryFault) return 'memory-fault';
     if (status & csr.overflow) return 'overflow';
     const base = this.#registers.get64(at.base);
-    const mask = indexMask(base);
+    const mask = indexMask(words[at.base >>> 2]!);
     const tail = words[at.tail >>> 2]!;
     const next = ((tail + 1) & mask) >>> 0;
     if (next === words[at.head >>> 2]!) {

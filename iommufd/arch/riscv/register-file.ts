@@ -12,6 +12,12 @@ export interface WriteHook {
   /** Turns the value that the fields' access rules give into a legal one; undefined drops the write. */
   legalise?(next: bigint, old: bigint, row: RegisterRow, written: bigint, part: WrittenPart): bigint | undefined;
   afterWrite?(next: bigint, old: bigint, row: RegisterRow, written: bigint): void;
+  /** Instead of both, of a 32-bit register that every command or record goes by: no bigint. */
+  readonly word?: WordHook;
+}
+interface WordHook {
+  legalise(next: number, old: number): number;
+  afterWrite?(written: number): void;
 }
 
 /** The 4 KiB page's storage; dispatches accesses by the register table, and is the one place that knows bad ones. */
@@ -72,25 +78,42 @@ export class RegisterFile {
       return;
     }
     const wide = row.register.width === 64;
+    const hook = this.#hooks.get(row.name);
+    if (hook?.word) {
+      this.#writeWord(row, hook.word, Number(value) >>> 0);
+      return;
+    }
     const old = wide ? this.get64(row.offset) : BigInt(this.words[row.offset >>> 2]!);
     let written = BigInt.asUintN(bytes * 8, BigInt(value));
     // A 4-byte access to an 8-byte register replaces one half; no 8-byte register has bits that writing 1 clears.
     if (wide && bytes === 4)
       written = offset & 4 ? (old & 0xffff_ffffn) | (written << 32n) : (old & ~0xffff_ffffn) | written;
-    const hook = this.#hooks.get(row.name);
     let next: bigint | undefined = row.register.write(old, written);
     const part = !wide || bytes === 8 ? 'all' : offset & 4 ? 'high' : 'low';
     if (hook?.legalise) next = hook.legalise(next, old, row, written, part);
     if (next === undefined) return;
     this.#put(row, next);
-    if (this.#trace.on)
-      this.#trace.emit('iommu.register', {
-        unit: this.#unit,
-        register: row.name,
-        value: hex(written),
-        fields: row.register.describe(next),
-      });
+    if (this.#trace.on) this.#tell(row, written, next);
     hook?.afterWrite?.(next, old, row, written);
+  }
+
+  #writeWord(row: RegisterRow, hook: WordHook, written: number): void {
+    const at = row.offset >>> 2;
+    const old = this.words[at]!;
+    const { writableWord, writeOneToClearWord } = row.register;
+    const kept = ((old & ~writableWord) | (written & writableWord)) & ~(written & writeOneToClearWord);
+    this.words[at] = hook.legalise(kept >>> 0, old);
+    if (this.#trace.on) this.#tell(row, BigInt(written), BigInt(this.words[at]!));
+    hook.afterWrite?.(written);
+  }
+
+  #tell(row: RegisterRow, written: bigint, next: bigint): void {
+    this.#trace.emit('iommu.register', {
+      unit: this.#unit,
+      register: row.name,
+      value: hex(written),
+      fields: row.register.describe(next),
+    });
   }
 
   #put(row: RegisterRow, value: bigint): void {

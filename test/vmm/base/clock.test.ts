@@ -39,3 +39,32 @@ it('schedules from where a hart has run ahead to', () => {
   clock.advance(1);
   expect(ran).toEqual([40]);
 });
+
+it('events that are cancelled by the hundred change nothing in the order of the others', () => {
+  const step = fc.record({ delay: fc.nat(50), victim: fc.option(fc.nat(1000)), advance: fc.nat(3) });
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 300, maxLength: 600 }), (steps) => {
+      const clock = new Clock();
+      const happened: number[] = [];
+      const expected: { readonly at: number; readonly order: number; isCancelled: boolean }[] = [];
+      const events = steps.map(({ delay, victim, advance }, order) => {
+        expected.push({ at: clock.now + delay, order, isCancelled: false });
+        const event = clock.schedule(delay, () => happened.push(order));
+        return { event, victim, advance, run: () => clock.advance(advance) };
+      });
+      for (const [order, { victim, run }] of events.entries()) {
+        if (victim !== null && victim < events.length && !happened.includes(victim)) {
+          events[victim]!.event.cancel();
+          events[victim]!.event.cancel();
+          expected[victim]!.isCancelled = true;
+        }
+        if (order % 16 === 0) run();
+      }
+      clock.advance(1000);
+      const due = expected.filter((one) => !one.isCancelled);
+      expect(happened).toEqual(due.sort((a, b) => a.at - b.at || a.order - b.order).map(({ order }) => order));
+      expect(clock.untilNext()).toBe(Infinity);
+    }),
+    { numRuns: 50 },
+  );
+});
