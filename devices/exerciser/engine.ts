@@ -39,7 +39,7 @@ export class Engine {
     link.wake = () => this.refresh();
     link.pages.listeners = () => this.queues.flatMap(({ listeners }) => listeners);
     link.pages.onCredits = () => {
-      for (const queue of this.queues) queue.creditsChanged();
+      for (const queue of this.queues) if (queue.isRunning) queue.creditsChanged();
       this.plan();
     };
   }
@@ -51,7 +51,7 @@ export class Engine {
 
   /** Something outside a queue's own doing may have made it ready. */
   refresh(): void {
-    for (const queue of this.queues) queue.refresh();
+    for (const queue of this.queues) if (queue.isRunning) queue.refresh();
     this.plan();
   }
 

@@ -14,6 +14,7 @@ export class Arguments {
   readonly host: IommufdHost;
   #memory: SharedMemory;
   #view: DataView;
+  #dataView: DataView;
   /** Where it lies, since traces show addresses of arguments; its bytes mean nothing between calls. */
   readonly saved = parts({
     place: {
@@ -28,12 +29,18 @@ export class Arguments {
   constructor(host: IommufdHost) {
     this.host = host;
     this.#memory = host.scratch(64 << 10);
-    this.#view = new DataView(this.#memory.bytes.buffer, this.#memory.bytes.byteOffset, this.#memory.bytes.byteLength);
+    const { buffer, byteOffset, byteLength } = this.#memory.bytes;
+    this.#view = new DataView(buffer, byteOffset, byteLength);
+    this.#dataView = new DataView(buffer, byteOffset + dataOffset, byteLength - dataOffset);
   }
 
   /** Address of the data area. */
   get data(): number {
     return this.#memory.address + dataOffset;
+  }
+  /** The same bytes as `room`'s, from its first on. */
+  get dataView(): DataView {
+    return this.#dataView;
   }
   /** Data area of at least `bytes`. Keep nothing of it across calls. */
   room(bytes: number): Uint8Array {
@@ -44,6 +51,7 @@ export class Arguments {
     this.#memory = memory;
     const { buffer, byteOffset, byteLength } = memory.bytes;
     this.#view = new DataView(buffer, byteOffset, byteLength);
+    this.#dataView = new DataView(buffer, byteOffset + dataOffset, byteLength - dataOffset);
   }
   /** Puts bytes into the data area; their address. */
   put(bytes: Uint8Array): bigint {

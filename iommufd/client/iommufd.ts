@@ -478,7 +478,7 @@ export class Iommufd {
     const count = this.host.read(fd, this.#args.data, bytes.length);
     if (count < 0) return refused('read(fault)', count);
     const faults: PageFault[] = [];
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const view = this.#args.dataView;
     for (let at = 0; at < count; at += pgfault.size) faults.push(readPageFault(view, at));
     return { ok: true, faults };
   }
@@ -486,7 +486,7 @@ export class Iommufd {
   /** Answers a page request group by its cookie: IOMMUFD_PAGE_RESP_SUCCESS (the page is there now) or _INVALID. */
   respondFault(fd: number, cookie: number, code: number): Result {
     const bytes = this.#args.room(iommu_hwpt_page_response.size);
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const view = this.#args.dataView;
     view.setUint32(answerCookieAt, cookie, true);
     view.setUint32(answerCodeAt, code, true);
     const rc = this.host.write(fd, this.#args.data, bytes.length);
