@@ -21,14 +21,23 @@ export function openLog(level: MachineConfig['log-level']): Logger {
 const levels = { warning: 'warn', info: 'info', debug: 'debug' } as const;
 
 /** Each event at its level of the catalogue: what guests do wrong shows by default. */
-export function logEvents(log: Logger): TraceSink {
-  return (event) => {
-    const level = levels[catalogue.get(event.name)?.level ?? 'debug'];
-    if (!log.isLevelEnabled(level)) return;
+export class EventLog {
+  readonly #log: Logger;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /** Whether events of this name are shown at all. */
+  readonly wants = (name: string): boolean => this.#log.isLevelEnabled(levelOf(name));
+
+  readonly sink: TraceSink = (event) => {
     const fields = Object.entries(event.fields).map(([key, value]) => [
       key,
       typeof value === 'bigint' ? `0x${value.toString(16)}` : value,
     ]);
-    log[level]({ ...Object.fromEntries(fields), virtual_ns: event.time }, event.name);
+    this.#log[levelOf(event.name)]({ ...Object.fromEntries(fields), virtual_ns: event.time }, event.name);
   };
 }
+
+const levelOf = (name: string): 'warn' | 'info' | 'debug' => levels[catalogue.get(name)?.level ?? 'debug'];

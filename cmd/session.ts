@@ -1,5 +1,5 @@
 /** One run, from a machine's configuration to its result. */
-import type { TraceEvent, TraceSink } from '#vmm/base/events';
+import { type Listener, Recollection, type TraceSink } from '#vmm/base/events';
 import { isLinuxImage } from '#vmm/boot/linux-image';
 import type { StaleFinding } from '#iommufd/host/riscv/stale-translations';
 import { SnapshotError } from '#vmm/snapshot/container';
@@ -11,7 +11,7 @@ import { MachineError } from '#vmm/machine/machine-error';
 import { formatBytes, formatCount, formatTime } from '#vmm/record/bytes';
 import { eventFilter } from '#vmm/record/catalogue';
 import { JsonLines } from '#vmm/record/jsonl';
-import { LastEvents, textLine } from '#vmm/record/text';
+import { textLine } from '#vmm/record/text';
 import { ConsoleText } from './console.ts';
 import type { ControlServer } from './control-server.ts';
 import { checkDisks } from './disks.ts';
@@ -20,7 +20,7 @@ import { CommandError } from './exit.ts';
 import { OutputFile } from './files.ts';
 import type { GdbServer } from './gdb-server.ts';
 import { KernelPanic } from './kernel-panic.ts';
-import { logEvents, openLog } from './logging.ts';
+import { EventLog, openLog } from './logging.ts';
 import { Networks } from './networks.ts';
 import { stderr } from './output.ts';
 import { PerfettoFile } from './perfetto-file.ts';
@@ -171,28 +171,27 @@ function saveMachine(machine: Machine, guest: GuestNote, path: string): SavedFil
 export async function runSession(source: Prepared | Resumed, watch: Watch): Promise<Session> {
   const { config } = source;
   const kept = new ConsoleText(keptConsoleBytes);
-  const last = new LastEvents(rememberedEvents);
+  // A guest's own words are on the console already.
+  const last = new Recollection(rememberedEvents, 'uart');
   // Opened only when the machine stands: a guest that cannot be loaded leaves no file behind.
   let traceFile: OutputFile | undefined;
   const openTrace = (path: string): OutputFile => (traceFile ??= new OutputFile(path, 'a trace file'));
   const { file, events } = config.trace;
-  const lines =
-    file === undefined ? undefined : new JsonLines((text) => openTrace(file).write(text), eventFilter(events));
-  const listeners: TraceSink[] = [];
-  // A guest's own words are on the console already.
-  const isConsole: (event: TraceEvent) => boolean = ({ fields }) => fields['region'] === 'uart';
-  if (!watch.unobserved) listeners.push((event) => isConsole(event) || last.sink(event));
-  if (lines) listeners.push(lines.sink);
-  const perfetto = watch.perfetto === undefined ? undefined : new PerfettoFile(watch.perfetto);
-  if (perfetto) listeners.push(perfetto.sink);
-  if (watch.verbose) listeners.push((event) => stderr.line(stderr.colors.dim(textLine(event))));
-  if (watch.sink) listeners.push(watch.sink);
-  else if (!watch.unobserved) listeners.push(logEvents(openLog(config['log-level'])));
+  const lines = file === undefined ? undefined : new JsonLines((text) => openTrace(file).write(text));
   // What closing the machine does is no part of the run.
   let isOver = false;
-  const heard: TraceSink = (event) => {
-    if (!isOver) for (const listener of listeners) listener(event);
-  };
+  const listeners: Listener[] = [];
+  const hear = (sink: TraceSink, wants?: (name: string) => boolean): void =>
+    void listeners.push({ sink: (event) => isOver || sink(event), wants });
+  if (lines) hear(lines.sink, eventFilter(events));
+  const perfetto = watch.perfetto === undefined ? undefined : new PerfettoFile(watch.perfetto);
+  if (perfetto) hear(perfetto.sink);
+  if (watch.verbose) hear((event) => stderr.line(stderr.colors.dim(textLine(event))));
+  if (watch.sink) hear(watch.sink);
+  else if (!watch.unobserved) {
+    const log = new EventLog(openLog(config['log-level']));
+    hear(log.sink, log.wants);
+  }
   let captureFile: OutputFile | undefined;
   const { capture } = config;
   const openCapture = (path: string): OutputFile => (captureFile ??= new OutputFile(path, 'a capture file'));
@@ -207,7 +206,8 @@ export async function runSession(source: Prepared | Resumed, watch: Watch): Prom
     openNetwork: networks.open,
     closeNetwork: networks.closeOne,
     ...(capture === undefined ? {} : { capture: (bytes) => openCapture(capture).write(bytes) }),
-    listeners: listeners.length > 0 ? [heard] : [],
+    listeners,
+    ...(watch.unobserved ? {} : { recollection: last }),
     console: (bytes) => {
       kept.add(bytes);
       panic?.add(bytes);
@@ -230,6 +230,7 @@ export async function runSession(source: Prepared | Resumed, watch: Watch): Prom
   let result: RunResult;
   let stopped: Ending | undefined;
   let findings: readonly StaleFinding[] = [];
+  let lastEvents: readonly string[] = [];
   let retired = machine.instructions;
   const { input, gdb, control, snapshot } = watch;
   const guest = (): GuestNote => ('guest' in source ? source.guest : noteOf(config, source.image, isLinux));
@@ -309,6 +310,7 @@ export async function runSession(source: Prepared | Resumed, watch: Watch): Prom
     gdb?.close();
     control?.close();
     isOver = true;
+    lastEvents = last.list().map(textLine);
     try {
       lines?.flush();
     } finally {
@@ -328,7 +330,7 @@ export async function runSession(source: Prepared | Resumed, watch: Watch): Prom
     machine,
     console: kept.toString(),
     wallNs: (performance.now() - start) * 1e6,
-    lastEvents: last.list().map(textLine),
+    lastEvents,
     ...(saved ? { saved } : {}),
     ...(panic?.sentence === undefined ? {} : { panic: { sentence: panic.sentence, lastLines: panic.lastLines } }),
   };

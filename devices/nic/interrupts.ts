@@ -6,7 +6,7 @@
  * Deviation: both the classic causes (RXT0, TXDW) and the queue causes (RXQ0 …) are set by the same event in either mode.
  */
 import type { Clock, Scheduled } from '#vmm/base/clock';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, Trace } from '#vmm/base/events';
 import type { IrqLine } from '#vmm/base/ports';
 import { array, type Data, field, listOf, part, parts, restoreTimer, saveTimer } from '#vmm/base/saved';
 import { DelayTimers } from './delay-timers.ts';
@@ -34,6 +34,11 @@ const allocations = [
   { cause: EIAC.OTHER, shift: 16 },
 ];
 const anyValid = 0x8_8888;
+
+const interruptEvent: EventKind = {
+  name: 'nic.interrupt',
+  fields: ({ subject, value, a }) => ({ device: subject, vector: value, causes: a }),
+};
 
 export class Interrupts {
   vectors: readonly IrqLine[] = [];
@@ -255,8 +260,7 @@ export class Interrupts {
     this.#silentUntil[vector] = this.#clock.now + gap * throttleNs;
     this.sent++;
     bump(words, at.IAC);
-    if (this.#trace.on)
-      this.#trace.emit('nic.interrupt', { device: this.#device, vector, causes: (causes & words[at.ICR]!) >>> 0 });
+    if (this.#trace.on) this.#trace.tell(interruptEvent, this.#device, '', vector, (causes & words[at.ICR]!) >>> 0);
     if (this.#msix) {
       // The message acknowledges and masks by itself (§7.4.2.2: EIAC; §10.2.2.5: EIAME with IAM).
       const cleared = words[at.EIAC]! & causes;

@@ -7,7 +7,7 @@
  * until software writes its tail, head or base.
  */
 import { wide } from '#vmm/base/address';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, Trace } from '#vmm/base/events';
 import { array, type Data, field, partList, parts, properties, recordOf, SavedError } from '#vmm/base/saved';
 import { addWords, fold, frameCheck } from './checksum.ts';
 import { RXD, descriptorBytes, rxExtended, rxLegacy, rxSplit } from './descriptors.ts';
@@ -58,6 +58,17 @@ class Ring {
     this.broken = false;
   }
 }
+
+const receiveEvent: EventKind = {
+  name: 'nic.receive',
+  fields: ({ subject, value, a, b, c, d }) => ({
+    device: subject,
+    queue: value,
+    bytes: a,
+    descriptors: b,
+    address: wide(c, d),
+  }),
+};
 
 export class Receiver {
   readonly #words: Uint32Array;
@@ -266,13 +277,7 @@ export class Receiver {
     this.frames++;
     this.bytes += taken.length;
     if (this.#trace.on)
-      this.#trace.emit('nic.receive', {
-        device: this.#device,
-        queue: q,
-        bytes: taken.length,
-        descriptors: used,
-        address: wide(this.#pieceHi, this.#pieceLo),
-      });
+      this.#trace.tell(receiveEvent, this.#device, '', q, taken.length, used, this.#pieceHi, this.#pieceLo);
     this.#announce(q, taken.length, status, free - used * unit, size);
     return true;
   }

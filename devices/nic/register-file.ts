@@ -3,7 +3,7 @@
  * unknown offsets, widths and misalignment live here and nowhere else.
  */
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, EventParts, Trace } from '#vmm/base/events';
 import { hex, hiHalf, loHalf, wide } from '#vmm/base/address';
 import { array, parts } from '#vmm/base/saved';
 import {
@@ -69,6 +69,10 @@ const nameAt = (index: number): string => {
   const row: RegisterRow = registers[name];
   return row.count ? `${name}[${((index << 2) - row.offset) / (row.stride ?? 4)}]` : name;
 };
+
+const fields = ({ subject, value, a }: EventParts) => ({ device: subject, register: nameAt(a), value: hex(value, 8) });
+const readEvent: EventKind = { name: 'nic.register-read', fields };
+const writeEvent: EventKind = { name: 'nic.register-write', fields };
 
 export class RegisterFile implements MmioDevice {
   /** The registers' values by word index. */
@@ -138,8 +142,7 @@ export class RegisterFile implements MmioDevice {
     const hook = this.#readHooks[row];
     const value = hook ? hook(index) >>> 0 : (this.words[index]! & readable[row]!) >>> 0;
     if (clears[row] === 1) this.words[index] = 0;
-    if (this.#trace.on)
-      this.#trace.emit('nic.register-read', { device: this.#device, register: nameAt(index), value: hex(value, 8) });
+    if (this.#trace.on) this.#trace.tell(readEvent, this.#device, '', value, index);
     return value;
   }
 
@@ -150,8 +153,7 @@ export class RegisterFile implements MmioDevice {
     const old = this.words[index]!;
     const mask = writable[row]!;
     this.words[index] = ((old & ~mask) | (value & mask)) & ~(value & oneToClear[row]!);
-    if (this.#trace.on)
-      this.#trace.emit('nic.register-write', { device: this.#device, register: nameAt(index), value: hex(value, 8) });
+    if (this.#trace.on) this.#trace.tell(writeEvent, this.#device, '', value, index);
     this.#writeHooks[row]?.(index, value, old);
   }
 

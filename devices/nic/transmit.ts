@@ -8,7 +8,7 @@
  */
 import { wide } from '#vmm/base/address';
 import type { Clock, Scheduled } from '#vmm/base/clock';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, Trace } from '#vmm/base/events';
 import { field, part, partList, parts, properties, timer } from '#vmm/base/saved';
 import { TXD, descriptorBytes, statusDone, txStatusOffset } from './descriptors.ts';
 import { type Dma, locate } from './dma.ts';
@@ -65,6 +65,11 @@ class Queue {
     this.segment = false;
   }
 }
+
+const transmitEvent: EventKind = {
+  name: 'nic.transmit',
+  fields: ({ subject, value, a, b, c }) => ({ device: subject, queue: value, bytes: a, address: wide(b, c) }),
+};
 
 export class Transmitter {
   readonly #words: Uint32Array;
@@ -385,12 +390,7 @@ export class Transmitter {
     this.#frames++;
     this.#wireBytes += Math.max(frame.length, smallestFrame) + wireOverheadBytes;
     if (this.#trace.on)
-      this.#trace.emit('nic.transmit', {
-        device: this.#device,
-        queue: q,
-        bytes: frame.length,
-        address: wide(this.#pieceHi, this.#pieceLo),
-      });
+      this.#trace.tell(transmitEvent, this.#device, '', q, frame.length, this.#pieceHi, this.#pieceLo);
     if (!this.#send(frame)) this.#drop('no link', frame.length);
   }
 

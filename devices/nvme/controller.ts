@@ -1,5 +1,5 @@
 import type { Clock, Scheduled } from '#vmm/base/clock';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, Trace } from '#vmm/base/events';
 import { StorageError, type StorageErrorKind, noPasid } from '#vmm/base/ports';
 import { field, part, parts, plainList, plainMap, plainSet, timer } from '#vmm/base/saved';
 import { type CommandRow, commandFor, effectsLog } from './commands.ts';
@@ -71,6 +71,20 @@ const storageStatus: Readonly<Record<StorageErrorKind, { read: number; write: nu
 };
 
 /** What commands work on: namespaces, features, logs, data transfer. The pipeline is the engine's. */
+const commandEvent: EventKind = {
+  name: 'nvme.command',
+  fields: ({ subject, detail, value, a, b, c, d, e }) => ({
+    device: subject,
+    sqid: value,
+    cid: a,
+    name: detail,
+    nsid: b,
+    cdw10: c,
+    cdw12: d,
+    status: statusName(e),
+  }),
+};
+
 export class Controller {
   readonly setup: ControllerSetup;
   readonly clock: Clock;
@@ -193,16 +207,12 @@ export class Controller {
   }
 
   #show(command: Command, row: CommandRow | undefined, outcome: number): void {
-    this.trace.emit('nvme.command', {
-      device: this.setup.name,
-      sqid: command.queue.id,
-      cid: command.cid,
-      name: row?.name ?? `opcode 0x${command.opcode.toString(16)}`,
-      nsid: command.nsid,
-      cdw10: command.dw[10]! >>> 0,
-      cdw12: command.dw[12]! >>> 0,
-      status: statusName(outcome),
-    });
+    const name = row?.name ?? `opcode 0x${command.opcode.toString(16)}`;
+    const { dw } = command;
+    this.trace.tell(
+      commandEvent, this.setup.name, name, command.queue.id, command.cid, command.nsid, dw[10]! >>> 0, dw[12]! >>> 0,
+      outcome,
+    ); // prettier-ignore
   }
 
   completed(command: Command): void {

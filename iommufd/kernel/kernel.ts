@@ -270,11 +270,12 @@ export class Kernel implements IommufdHost {
     output: Uint8Array,
     rc: number,
   ): void {
-    this.trace.emit('iommufd.ioctl', {
+    const after = output.slice(0, input.length);
+    this.trace.tellLater('iommufd.ioctl', () => ({
       name,
       in: traceArguments(members, input),
-      out: rc === 0 ? traceChanges(members, input, output) : '',
+      out: rc === 0 ? traceChanges(members, input, after) : '',
       result: rc === 0 ? '0' : errnoName(rc),
-    });
+    }));
   }
 }

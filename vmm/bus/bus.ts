@@ -1,5 +1,5 @@
 import { hex } from '#vmm/base/address';
-import { quiet, type Trace } from '#vmm/base/events';
+import { type EventKind, type EventParts, quiet, type Trace } from '#vmm/base/events';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 
 /** What a hart sees of everything that is not RAM. */
@@ -21,6 +21,10 @@ export interface Region {
   /** For regions that others live in (PCI windows): who answers at this offset, for traces. */
   readonly nameAt?: (offset: number) => string;
 }
+
+const fields = ({ subject, value, a, b }: EventParts) => ({ region: subject, address: a, bytes: b, value });
+const readEvent: EventKind = { name: 'mmio.read', fields };
+const writeEvent: EventKind = { name: 'mmio.write', fields };
 
 /** Two things were put at one address: a configuration mistake, to be told to the user as it is. */
 export class AddressConflict extends Error {
@@ -67,7 +71,7 @@ export class Bus implements PhysicalBus {
     }
     const region = this.#hit!;
     const value = region.device.read(address - region.base, bytes);
-    if (this.#trace.on) this.#emit('mmio.read', region, address, bytes, value);
+    if (this.#trace.on) this.#tell(readEvent, region, address, bytes, value);
     return value;
   }
 
@@ -77,14 +81,14 @@ export class Bus implements PhysicalBus {
     }
     const region = this.#hit!;
     // Told before it acts, so that what the store causes comes after it in the trace.
-    if (this.#trace.on) this.#emit('mmio.write', region, address, bytes, value);
+    if (this.#trace.on) this.#tell(writeEvent, region, address, bytes, value);
     region.device.write(address - region.base, bytes, value);
     return true;
   }
 
-  #emit(event: string, region: Region, address: number, bytes: number, value: number | bigint): void {
+  #tell(event: EventKind, region: Region, address: number, bytes: number, value: number | bigint): void {
     const name = region.nameAt?.(address - region.base) ?? region.name;
-    this.#trace.emit(event, { region: name, address, bytes, value });
+    this.#trace.tell(event, name, '', value, address, bytes);
   }
 
   #find(address: number, bytes: number): boolean {

@@ -1,4 +1,4 @@
-import { quiet, type Trace } from '#vmm/base/events';
+import { type EventKind, quiet, type Trace } from '#vmm/base/events';
 import { invariant } from '#vmm/base/invariant';
 import type { AccessBytes, MmioDevice } from '#vmm/base/ports';
 import { array, field, parts } from '#vmm/base/saved';
@@ -24,6 +24,19 @@ export interface InterruptFileOptions {
   readonly onPending: (asserted: boolean) => void;
   readonly trace?: Trace;
 }
+
+const claimEvent: EventKind = {
+  name: 'imsic.claim',
+  fields: ({ subject, value }) => ({ file: subject, identity: value }),
+};
+const messageEvent: EventKind = {
+  name: 'imsic.message',
+  fields: ({ subject, value, a }) => ({ file: subject, identity: value, accepted: a }),
+};
+const signalEvent: EventKind = {
+  name: 'imsic.signal',
+  fields: ({ subject, value, a }) => ({ file: subject, asserted: value, top: a }),
+};
 
 /** Bytes of an interrupt file's memory region (AIA §3.5). */
 export const interruptFileBytes = 4096;
@@ -161,13 +174,13 @@ export class InterruptFile implements MmioDevice, ImsicPort {
     const identity = this.#top;
     if (identity === 0) return;
     this.#eip[identity >>> 5]! &= ~(1 << (identity & 31));
-    if (this.#trace.on) this.#trace.emit('imsic.claim', { file: this.name, identity });
+    if (this.#trace.on) this.#trace.tell(claimEvent, this.name, '', identity);
     this.#update();
   }
 
   #receive(identity: number): void {
     const isValid = identity >= 1 && identity <= this.identities;
-    if (this.#trace.on) this.#trace.emit('imsic.message', { file: this.name, identity, accepted: isValid ? 1 : 0 });
+    if (this.#trace.on) this.#trace.tell(messageEvent, this.name, '', identity, isValid ? 1 : 0);
     if (!isValid) return;
     this.#eip[identity >>> 5]! |= 1 << (identity & 31);
     this.#update();
@@ -179,8 +192,7 @@ export class InterruptFile implements MmioDevice, ImsicPort {
     const asserted = this.#delivery === 1 && this.#top !== 0;
     if (asserted === this.#asserted) return;
     this.#asserted = asserted;
-    if (this.#trace.on)
-      this.#trace.emit('imsic.signal', { file: this.name, asserted: asserted ? 1 : 0, top: this.#top });
+    if (this.#trace.on) this.#trace.tell(signalEvent, this.name, '', asserted ? 1 : 0, this.#top);
     this.#onPending(asserted);
   }
 

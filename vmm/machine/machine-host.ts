@@ -1,6 +1,6 @@
 /** What a machine is given from outside, and what its run is asked and gives. */
 import type { Clock } from '#vmm/base/clock';
-import type { EventFields, Trace, TraceSink } from '#vmm/base/events';
+import type { EventFields, Listener, Recollection, Trace, TraceSink } from '#vmm/base/events';
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import type { DiskConfig, MachineConfig, NicConfig } from '../config/schema.ts';
 import type { PlacedFunction } from './devices.ts';
@@ -21,8 +21,10 @@ export interface MachineHost {
   capture?(bytes: Uint8Array): void;
   /** Bytes that the guest wrote to its console; valid only during the call. */
   console(bytes: Uint8Array): void;
-  /** Hear every event from power-on; `trace.listen` comes too late for the calls that set the host up. */
-  readonly listeners?: readonly TraceSink[];
+  /** Hear events from power-on; `trace.listen` comes too late for the calls that set the host up. */
+  readonly listeners?: readonly (TraceSink | Listener)[];
+  /** Keeps the last events. */
+  readonly recollection?: Recollection | undefined;
   /** Devices besides those of the configuration. */
   devices?(sources: { readonly clock: Clock; readonly trace: Trace }): readonly PlacedFunction[];
   /** Told when the translation of guest code begins and ends, for who measures it. */

@@ -127,7 +127,7 @@ export class Machine {
     // What start-up does was told of when the machine was made.
     const machine = Machine.#build(
       host.config ?? snapshot.config,
-      { ...host, listeners: [] },
+      { ...host, listeners: [], recollection: undefined },
       undefined,
       snapshot.htif,
     );
@@ -137,7 +137,7 @@ export class Machine {
       machine.close();
       throw error;
     }
-    for (const sink of host.listeners ?? []) machine.trace.listen(sink);
+    machine.trace.attach(host);
     return machine;
   }
 
@@ -154,7 +154,7 @@ export class Machine {
     this.config = config;
     this.#htif = htif;
     const { bus, clock, trace } = this;
-    for (const sink of host.listeners ?? []) trace.listen(sink);
+    trace.attach(host);
     const count = config.smp;
     const guestBytes = config.memory;
     this.memory = new HostMemory({ engineBytes: engineBytes({ harts: count, guestBytes }), poolBytes, guestBytes });

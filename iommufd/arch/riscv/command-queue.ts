@@ -130,14 +130,17 @@ export class CommandQueue {
   }
 
   #tell(command: Command | undefined, outcome: CommandOutcome): void {
-    const operands: string[] = [];
-    for (const [name, value] of Object.entries(command?.operands ?? {}) as [string, bigint][])
-      if (value !== 0n && name !== 'opcode' && name !== 'func3') operands.push(`${name}=0x${value.toString(16)}`);
-    this.#trace.emit('iommu.command', {
-      unit: this.#unit,
-      command: command?.name ?? `0x${this.#words[0]!.toString(16)}`,
-      operands: operands.join(' '),
-      outcome,
+    const first = this.#words[0]!;
+    this.#trace.tellLater('iommu.command', () => {
+      const operands: string[] = [];
+      for (const [name, value] of Object.entries(command?.operands ?? {}) as [string, bigint][])
+        if (value !== 0n && name !== 'opcode' && name !== 'func3') operands.push(`${name}=0x${value.toString(16)}`);
+      return {
+        unit: this.#unit,
+        command: command?.name ?? `0x${first.toString(16)}`,
+        operands: operands.join(' '),
+        outcome,
+      };
     });
   }
 

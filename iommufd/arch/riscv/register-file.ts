@@ -108,12 +108,12 @@ export class RegisterFile {
   }
 
   #tell(row: RegisterRow, written: bigint, next: bigint): void {
-    this.#trace.emit('iommu.register', {
+    this.#trace.tellLater('iommu.register', () => ({
       unit: this.#unit,
       register: row.name,
       value: hex(written),
       fields: row.register.describe(next),
-    });
+    }));
   }
 
   #put(row: RegisterRow, value: bigint): void {

@@ -1,5 +1,5 @@
 import { hpa } from '#vmm/base/address';
-import type { Trace } from '#vmm/base/events';
+import type { EventKind, EventParts, Trace } from '#vmm/base/events';
 import type { HostMemory } from '#vmm/base/memory';
 import { type DmaPort, type DmaResult, noPasid } from '#vmm/base/ports';
 import { field, parts, type Saved, SavedError } from '#vmm/base/saved';
@@ -26,6 +26,36 @@ const wordsShift = 3;
 const plain = -1;
 /** Levels of a stage by its MODE; Bare has none. */
 export const levelsOf = (mode: number): number => (mode === 0 ? 0 : mode - 5);
+
+const accessFields = ({ value, a, b, c, d, e, f, g, h }: EventParts) => ({
+  rid: value,
+  pasid: a,
+  iova: join(b, c),
+  length: d,
+  segments: e,
+  hits: f,
+  misses: g,
+  faults: h,
+});
+const readEvent: EventKind = { name: 'dma.read', fields: accessFields };
+const writeEvent: EventKind = { name: 'dma.write', fields: accessFields };
+const messageEvent: EventKind = {
+  name: 'dma.message',
+  fields: ({ value, a, b, c, d, e }) => ({ rid: value, iova: join(a, b), data: c, hpa: d, faults: e }),
+};
+const walkEvent: EventKind = {
+  name: 'iommu.walk',
+  fields: ({ detail, value, a, b, c, d, e, f, g }) => ({
+    rid: value,
+    pasid: a,
+    iova: join(b, c),
+    gpa: d,
+    hpa: e,
+    shift: f,
+    references: g,
+    path: detail,
+  }),
+};
 
 /** One device's way to memory through the IOMMU: pages are looked up, walked where needed, and neighbours merged. */
 export class RiscvPort implements DmaPort {
@@ -141,28 +171,24 @@ export class RiscvPort implements DmaPort {
     }
     if (!done) this.counters.faults++;
     if (iommu.trace.on)
-      iommu.trace.emit('dma.message', {
-        rid: this.rid,
-        iova: join(hi, lo),
-        data: data >>> 0,
-        hpa: found ? this.#address : 0,
-        faults: done ? 0 : 1,
-      });
+      iommu.trace.tell(messageEvent, '', '', this.rid, hi, lo, data >>> 0, found ? this.#address : 0, done ? 0 : 1);
     return done;
   }
 
-  /** The common case: one page, which the IOTLB holds, and nobody watches. False: #access must look. */
+  /** The common case: one page, which the IOTLB holds, and nobody counts. False: #access must look. */
   #hit(hi: number, lo: number, length: number, pasid: number, need: number): boolean {
     const iommu = this.#iommu;
     const spaces = this.#spaces;
     // Numbers, as in Iotlb.hit: of `word`, and of `right` where this is called.
     const at = ((pasid + 1) & this.#last) << 3;
-    if (spaces[at] !== iommu.epoch || spaces[at + 1] !== pasid || this.#trace.on || this.#monitor.active) return false;
+    if (spaces[at] !== iommu.epoch || spaces[at + 1] !== pasid || this.#monitor.active) return false;
     if (iommu.check !== undefined) return false;
     const address = iommu.iotlb.hit(spaces[at + 2]!, spaces[at + 3]!, hi | 0, lo | 0, need, length);
     if (address < this.#first || address + length > this.#end) return false;
     iommu.statistics.hits++;
     this.#result.set(address, length);
+    if (this.#trace.on)
+      this.#trace.tell(need === right.read ? readEvent : writeEvent, '', '', this.rid, pasid, hi, lo, length, 1, 1); // prettier-ignore
     return true;
   }
 
@@ -210,16 +236,10 @@ export class RiscvPort implements DmaPort {
     if (result.faults.length > 0) this.counters.faults++;
     if (need === right.write) iommu.check?.written(this.rid, result);
     if (iommu.trace.on)
-      iommu.trace.emit(need === right.read ? 'dma.read' : 'dma.write', {
-        rid: this.rid,
-        pasid,
-        iova: join(hi, lo),
-        length,
-        segments: result.count,
-        hits: statistics.hits - hitsBefore,
-        misses: statistics.misses - missesBefore,
-        faults: result.faults.length,
-      });
+      iommu.trace.tell(
+        need === right.read ? readEvent : writeEvent, '', '', this.rid, pasid, hi, lo, length, result.count,
+        statistics.hits - hitsBefore, statistics.misses - missesBefore, result.faults.length,
+      ); // prettier-ignore
     return result;
   }
 
@@ -392,16 +412,10 @@ export class RiscvPort implements DmaPort {
     }
     this.#lastCause = 0;
     if (iommu.trace.on)
-      iommu.trace.emit('iommu.walk', {
-        rid: this.rid,
-        pasid,
-        iova: join(hi, lo),
-        gpa: guest * 4096,
-        hpa: this.#address,
-        shift,
-        references: iommu.memoryReferences - before,
-        path: levels !== plain ? 'two-stage' : 'plain',
-      });
+      iommu.trace.tell(
+        walkEvent, '', levels !== plain ? 'two-stage' : 'plain', this.rid, pasid, hi, lo, guest * 4096, this.#address,
+        shift, iommu.memoryReferences - before,
+      ); // prettier-ignore
     return true;
   }
 }
