@@ -49,11 +49,11 @@ const unsaved: Readonly<Record<string, readonly string[]>> = {
     'FastWalk.rights', 'FastWalk.global', 'FastWalk.flags', 'FastWalk.isAbsent',
     'FastWalk.pscid', 'FastWalk.mode', 'FastWalk.root', 'FastWalk.ens', 'FastWalk.sum', 'RiscvPort.isPhysical', 'Kernel.commands', 'Kernel.depth', 'RiscvViommu.entry', 'Invalidations.isIssuing',
     'ProcessMemory.last', 'ProcessMemory.offset', 'Machine.wantedText', 'Machine.lastWanted', 'Machine.consoleTail', 'Machine.isMet',
-    'Machine.isUndisturbed', 'Capture.arriving',
+    'Machine.isUndisturbed', 'Capture.arriving', 'Scheduler.running', 'Scheduler.runningFrom',
   ],
   'follows from what is saved, or is another view of it': [
     'Access.atomic', 'Translator.decoded', 'Ring.bytes', 'Receiver.views', 'Receiver.sizes', 'Receiver.descriptorCapacity', 'Transmitter.views', 'Namespace.blockBytes',
-    'Namespace.blocks', 'RegisterFile.wide', 'Arguments.view', 'KernelObject.id', 'KernelObject.users',
+    'Namespace.blocks', 'RegisterFile.wide', 'Arguments.view', 'Arguments.dataView', 'Transaction.reportView', 'KernelObject.id', 'KernelObject.users',
   ],
   'objects to be used again': ['Queue.free'],
 };
