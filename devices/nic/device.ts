@@ -117,6 +117,7 @@ export class Nic implements PciFunction {
     for (const part of [this, this.#interrupts, this.#nvm, this.#phy, this.#receiver, this.#transmitter])
       this.#registers.attach(part.hooks);
     backend.onFrame = (frame) => this.#arrived(frame);
+    backend.isHeld = () => this.#receiver.isBehind;
     backend.onLinkChange = () => this.linkChanged();
     this.reset();
   }

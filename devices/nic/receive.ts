@@ -465,6 +465,11 @@ export class Receiver {
     return true;
   }
 
+  /** Frames lie in the packet buffer because a ring had no room for them. */
+  get isBehind(): boolean {
+    return this.#backlogUsed !== this.#backlogFrom;
+  }
+
   #doorbell(q: number): void {
     const ring = this.#rings[q]!;
     if (ring.broken) ring.flush();

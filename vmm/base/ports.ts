@@ -215,6 +215,8 @@ export interface PacketBackend {
   send(frame: Uint8Array): void;
   /** Who takes frames that arrive; set by the NIC. Returns false when it had no room and dropped it. */
   onFrame: ((frame: Uint8Array) => boolean) | undefined;
+  /** Whether frames that can wait should, as what arrived before them has no place in memory yet; set by the NIC. */
+  isHeld?: (() => boolean) | undefined;
   readonly linkUp: boolean;
   /** Told when `linkUp` changed; set by the NIC. Backends whose link is always up need not have it. */
   onLinkChange?: (() => void) | undefined;

@@ -67,6 +67,8 @@ const lengthAt = (bytes: Uint8Array, at: number): number =>
 
 /** Frames of one burst: half of the ring that Linux gives an 82574L. */
 const largestBurst = 128;
+/** Between two looks at a card that has no room. */
+const heldMs = 1;
 const shortestOnWire = 60;
 const ethernetBytes = 14;
 /** Where a header without VLAN tag says how long its packet is: the fixed part before it counts too for IPv6. */
@@ -90,6 +92,7 @@ export const unpaddedBytes = (frame: Uint8Array): number => {
 export class StreamBackend implements PacketBackend {
   onFrame: ((frame: Uint8Array) => boolean) | undefined = undefined;
   onLinkChange: (() => void) | undefined = undefined;
+  isHeld: (() => boolean) | undefined = undefined;
   /** Frames that the other end, or the guest, was too slow for. */
   dropped = 0;
   readonly #options: StreamOptions;
@@ -167,11 +170,11 @@ export class StreamBackend implements PacketBackend {
   }
 
   /**
-   * A receive ring is emptied only while the guest runs, so that what it cannot hold by then waits here. Not at the sender:
+   * A receive ring is emptied only while the guest runs, so that what it cannot hold by then waits here, too. Not at the sender:
    * passt drops what its socket does not take at once.
    */
   #arrived(frame: Uint8Array): void {
-    if (this.#burst < largestBurst && this.#waiting.length === 0) {
+    if (this.#burst < largestBurst && this.#waiting.length === 0 && !this.isHeld?.()) {
       this.#burst++;
       this.onFrame?.(frame);
     } else if (this.#waitingBytes + frame.length > mostQueuedBytes) this.dropped++;
@@ -185,16 +188,22 @@ export class StreamBackend implements PacketBackend {
   #turn(): void {
     if (this.#isTurning) return;
     this.#isTurning = true;
-    setImmediate(() => {
-      this.#isTurning = false;
-      const frames = this.#waiting.splice(0, largestBurst);
-      this.#burst = frames.length;
-      for (const frame of frames) {
-        this.#waitingBytes -= frame.length;
-        this.onFrame?.(frame);
-      }
-      if (frames.length > 0) this.#turn();
-    });
+    // A card that does not take what it has may not do so for long: that is looked at less often.
+    if (this.#waiting.length > 0 && this.isHeld?.()) setTimeout(() => this.#deliver(), heldMs);
+    else setImmediate(() => this.#deliver());
+  }
+
+  #deliver(): void {
+    this.#isTurning = false;
+    let count = 0;
+    while (count < largestBurst && count < this.#waiting.length && !this.isHeld?.()) {
+      const frame = this.#waiting[count++]!;
+      this.#waitingBytes -= frame.length;
+      this.onFrame?.(frame);
+    }
+    this.#waiting.splice(0, count);
+    this.#burst = count;
+    if (count > 0 || this.#waiting.length > 0) this.#turn();
   }
 
   #link(up: boolean): void {

@@ -24,6 +24,7 @@ export const tap = (backend: PacketBackend, look: Tapped): PacketBackend => {
     look.received(frame);
     return tapped.onFrame?.(frame) ?? false;
   };
+  backend.isHeld = () => tapped.isHeld?.() ?? false;
   backend.onLinkChange = () => tapped.onLinkChange?.();
   return tapped;
 };

@@ -12,7 +12,7 @@ const pair = (options: Parameters<TestDriver['start']>[0] = {}) => {
   const b = new TestDriver(adapter(2, clock, ports[1]!));
   a.start(options);
   b.start(options);
-  return { clock, a, b };
+  return { clock, a, b, ports };
 };
 const phyRead = (on: Adapter, register: number): number => {
   on.write(0x20, (2 << 26) | (1 << 21) | (register << 16));
@@ -477,7 +477,9 @@ describe('rings with a PASID', () => {
 
 describe('what can go wrong', () => {
   test('no descriptors: frames wait in the packet buffer, then are missed', () => {
-    const { clock, a, b } = pair();
+    const { clock, a, b, ports } = pair();
+    const isHeld = (): boolean | undefined => ports[1]!.isHeld?.();
+    expect(isHeld()).toBe(false);
     b.on.write(0x2818, 0);
     for (let i = 0; i < 30; i++) a.queue(frame(b.on.mac, a.on.mac, 1000, i));
     a.doorbell();
@@ -486,7 +488,9 @@ describe('what can go wrong', () => {
     expect(b.on.read(0x40a0)).toBe(30);
     expect(b.on.read(0x4010)).toBe(10);
     expect(b.on.read(0xc0) & (1 << 6)).not.toBe(0);
+    expect(isHeld()).toBe(true);
     b.on.write(0x2818, ringSize - 1);
+    expect(isHeld()).toBe(false);
     const got = b.take();
     expect(got.length).toBe(20);
     expect(got[19]!.bytes).toEqual(frame(b.on.mac, a.on.mac, 1000, 19));

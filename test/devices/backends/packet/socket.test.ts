@@ -138,6 +138,27 @@ describe('stream sockets', () => {
     expect(server.dropped).toBe(0);
   });
 
+  test('what a card has no room for waits on this side, in order, until it has', async () => {
+    const { server, client } = await both(() => ({ host: '127.0.0.1', port: 0 }));
+    const taken: number[] = [];
+    let room = 100;
+    const card = tap(server, { sent: () => {}, received: () => {} });
+    card.isHeld = () => room === 0;
+    card.onFrame = (frame) => {
+      room--;
+      return taken.push(frame[0]!) > 0;
+    };
+    for (let i = 0; i < 1000; i++) client.send(pattern(70, i));
+    await until('the first', () => taken.length === 100);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(taken).toHaveLength(100);
+    const refill = setInterval(() => (room = 100), 2);
+    await until('all frames', () => taken.length === 1000).finally(() => clearInterval(refill));
+    expect(taken).toEqual(Array.from({ length: 1000 }, (_, i) => i & 255));
+    expect(room).toBeGreaterThanOrEqual(0);
+    expect(server.dropped).toBe(0);
+  });
+
   test('the link follows the connection', async () => {
     const { server, client } = await both(() => ({ host: '127.0.0.1', port: 0 }));
     let changes = 0;
