@@ -53,7 +53,10 @@ export function resumeCommand() {
     const { readSnapshot } = await import('./snapshot-file.ts');
     const read = readSnapshot(file, movedDisks(disk));
     const config = configOf(read.config, others);
-    checkFiles(config, { '--trace-perfetto': options.tracePerfetto, '--snapshot-to': point?.path }, [file]);
+    const disks = [...config.disks, ...read.plugged.map(({ settings }) => settings).filter((one) => 'path' in one)];
+    checkFiles({ ...config, disks }, { '--trace-perfetto': options.tracePerfetto, '--snapshot-to': point?.path }, [
+      file,
+    ]);
     await runToEnd({ ...read, config, path: file }, options, point, read.guest.isLinux || config.kernel !== undefined);
   });
 }

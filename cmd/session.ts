@@ -82,6 +82,7 @@ export interface Resumed {
   readonly config: MachineConfig;
   readonly path: string;
   readonly snapshot: Snapshot;
+  readonly plugged: Snapshot['plugged'];
   readonly guest: GuestNote;
 }
 
@@ -126,9 +127,9 @@ export function createMachine(config: MachineConfig, host: MachineHost): Machine
   }
 }
 
-function resumeMachine({ config, path, snapshot }: Resumed, host: Omit<MachineHost, 'image'>): Machine {
+function resumeMachine({ config, path, snapshot, plugged }: Resumed, host: Omit<MachineHost, 'image'>): Machine {
   try {
-    return Machine.resume(snapshot, { ...host, config });
+    return Machine.resume(snapshot, { ...host, config, plugged });
   } catch (error) {
     if (error instanceof SnapshotError || error instanceof MachineError)
       throw new CommandError('usage', `${path}: ${error.message}`);

@@ -87,7 +87,7 @@ export interface SavedFile {
 /** Writes the machine as it is. @throws MachineError where it cannot be saved, CommandError where the file cannot be written */
 export function saveSnapshot(machine: Machine, guest: GuestNote, path: string): SavedFile {
   for (const disk of machine.disks.values()) disk.flush();
-  const { disks } = machine.config;
+  const { disks } = machine.hotPlug.present;
   const about: Data = { version, guest, disks: disks.map(({ id, path: file }) => noteDisk(id, file)) };
   const part = `${path}.part`;
   let bytes = 0;
@@ -118,6 +118,8 @@ export interface ReadSnapshot {
   readonly guest: GuestNote;
   /** Of the saved machine, with its disks where they are now. */
   readonly config: MachineConfig;
+  /** What was in its hot-plug ports, the same. */
+  readonly plugged: Snapshot['plugged'];
 }
 
 /** Why a disk is not the one that the snapshot knows; undefined where it is. */
@@ -151,9 +153,16 @@ export function readSnapshot(path: string, moved: ReadonlyMap<string, string> = 
     }
     const wrong = notes.flatMap((note) => differenceOf(note, places.get(note.id)!) ?? []);
     if (wrong.length > 0) throw new CommandError('usage', wrong[0]!, wrong.slice(1));
-    const { config } = snapshot;
-    const placed = config.disks.map((disk) => ({ ...disk, path: places.get(disk.id) ?? disk.path }));
-    return { snapshot, guest: recordOf(guest) as GuestNote, config: { ...config, disks: placed } };
+    const place = <T extends { readonly id: string; readonly path: string }>(disk: T): T => ({
+      ...disk,
+      path: places.get(disk.id) ?? disk.path,
+    });
+    const config = { ...snapshot.config, disks: snapshot.config.disks.map(place) };
+    const plugged = snapshot.plugged.map(({ driver, settings }) => ({
+      driver,
+      settings: 'path' in settings ? place(settings) : settings,
+    }));
+    return { snapshot, guest: recordOf(guest) as GuestNote, config, plugged };
   } catch (error) {
     throw snapshotError(error, path);
   }

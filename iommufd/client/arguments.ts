@@ -26,14 +26,18 @@ export class Arguments {
     },
   });
 
-  constructor(host: IommufdHost) {
+  /** `at`: where it lay in a process that is taken up again. */
+  constructor(host: IommufdHost, at?: number) {
     this.host = host;
-    this.#memory = host.scratch(64 << 10);
+    this.#memory = host.scratch(64 << 10, at);
     const { buffer, byteOffset, byteLength } = this.#memory.bytes;
     this.#view = new DataView(buffer, byteOffset, byteLength);
     this.#dataView = new DataView(buffer, byteOffset + dataOffset, byteLength - dataOffset);
   }
 
+  get address(): number {
+    return this.#memory.address;
+  }
   /** Address of the data area. */
   get data(): number {
     return this.#memory.address + dataOffset;

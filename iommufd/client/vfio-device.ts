@@ -15,16 +15,20 @@ export class VfioDevice {
   readonly fd: number;
   readonly #args: Arguments;
 
-  private constructor(host: IommufdHost, fd: number) {
+  private constructor(host: IommufdHost, fd: number, at: number | undefined) {
     this.host = host;
     this.fd = fd;
-    this.#args = new Arguments(host);
+    this.#args = new Arguments(host, at);
   }
 
-  /** `name`: vfio0 … */
-  static open(host: IommufdHost, name: string): Result<{ readonly device: VfioDevice }> {
+  /** `name`: vfio0 … `at`: where its arguments lay, in a process that is taken up again. */
+  static open(host: IommufdHost, name: string, at?: number): Result<{ readonly device: VfioDevice }> {
     const fd = host.open(`/dev/vfio/devices/${name}`);
-    return fd < 0 ? refused(`open(${name})`, fd) : { ok: true, device: new VfioDevice(host, fd) };
+    return fd < 0 ? refused(`open(${name})`, fd) : { ok: true, device: new VfioDevice(host, fd, at) };
+  }
+  /** Address of the arguments of its calls. */
+  get place(): number {
+    return this.#args.address;
   }
   close(): void {
     this.host.close(this.fd);

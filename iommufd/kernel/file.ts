@@ -63,6 +63,10 @@ export class FileTable {
   reserve(): number {
     return this.#numbers.take();
   }
+  /** What `run` opens first gets this number. @throws SavedError where it is in use */
+  opening<T>(fd: number, run: () => T): T {
+    return this.#numbers.giving(fd, run);
+  }
   install(fd: number, file: OpenFile): void {
     this.#files[fd] = file;
   }

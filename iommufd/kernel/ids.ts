@@ -1,4 +1,7 @@
-import { field, parts, plainList } from '#vmm/base/saved';
+import { field, parts, plainList, SavedError } from '#vmm/base/saved';
+
+/** More free ids below one that is asked for are nobody's. */
+const mostBelow = 1 << 20;
 
 /** Lowest free number first, as the kernel's xarray allocates: O(log n) with n freed numbers outstanding. */
 export class LowestIds {
@@ -38,6 +41,23 @@ export class LowestIds {
       heap[i] = last;
     }
     return lowest;
+  }
+
+  /** What `run` takes first is `id`; free ids below it stay free. @throws SavedError where `id` is not free */
+  giving<T>(id: number, run: () => T): T {
+    const below: number[] = [];
+    try {
+      for (;;) {
+        const one = this.take();
+        if (one >= 0) below.push(one);
+        if (one === id) break;
+        if (one < 0 || one > id || below.length > mostBelow) throw new SavedError(`number ${id} is taken already`);
+      }
+      this.free(below.pop()!);
+      return run();
+    } finally {
+      for (const one of below) this.free(one);
+    }
   }
 
   free(id: number): void {

@@ -229,6 +229,19 @@ export class Kernel implements IommufdHost {
     return this.files.get(fd)?.watch(wake) ?? (() => {});
   }
 
+  // ── For a process that is taken up again ────────────────────────────────────────────────────────────────────────
+
+  /** What `run` opens gets the descriptor `fd`. @throws SavedError where that is in use */
+  openingAs<T>(fd: number, run: () => T): T {
+    return this.files.opening(fd, run);
+  }
+  /** The object that `run` makes in the iommufd `fd` gets this id. @throws SavedError where that is in use */
+  makingAs<T>(fd: number, id: number, run: () => T): T {
+    const context = this.files.get(fd);
+    invariant(context instanceof Context, `fd ${fd} is no iommufd`);
+    return context.objects.ids.giving(id, run);
+  }
+
   // ── For the ioctl dispatcher ────────────────────────────────────────────────────────────────────────────────────
 
   beginCommand(): Command {

@@ -1,4 +1,13 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -85,7 +94,7 @@ describe('run --snapshot-at and resume', () => {
     const cases: readonly (readonly [string, Uint8Array, RegExp])[] = [
       ['truncated', good.subarray(0, good.length - 100), /ends|short|truncated/],
       ['damaged', damaged, /damaged/],
-      ['newer', newer, /format 1, found format 2/],
+      ['newer', newer, /format 2, found format 3/],
       ['other', Buffer.from('not a snapshot at all, but text'), /snapshot/],
       ['empty', new Uint8Array(0), /snapshot/],
     ];
@@ -116,6 +125,41 @@ describe('run --snapshot-at and resume', () => {
     expect(run.stderr).toContain('the run ended before console:never: no snapshot was written');
     expect(statSync(at('never'), { throwIfNoEntry: false })).toBeUndefined();
   });
+
+  it('hold what is in hot-plug ports; its disks are looked for as others are', async () => {
+    const path = at('ports.sock');
+    writeFileSync(at('port.img'), makeDiskImage(9));
+    const guest = ['hotplug', '--hotplug-ports', '2', '--append', 'departures=1'];
+    const run = iommulab(['run', ...guest, '--control', path]);
+    const ctl = (...args: string[]) => iommulab(['ctl', path, ...args]);
+    let status = await ctl('stop');
+    for (let i = 0; i < 100 && status.code !== 0; i++) status = await ctl('stop');
+    await ctl('device_add', 'driver=exerciser', 'id=x', 'bus=port1');
+    await ctl('device_add', 'driver=nvme', 'id=d', `path=${at('port.img')}`);
+    expect((await ctl('snapshot', `file=${at('ports')}`)).code).toBe(0);
+    await ctl('quit');
+    expect((await run).code).toBe(130);
+
+    renameSync(at('port.img'), at('port-moved.img'));
+    const gone = await iommulab(['resume', at('ports')]);
+    expect(gone).toMatchObject({ code: 2, stdout: '' });
+    expect(gone.stderr).toContain(`disk d: expected ${at('port.img')} as it was when the machine was saved`);
+    const moved = ['resume', at('ports'), '--disk', `d=${at('port-moved.img')}`];
+    const spoiled = await iommulab([...moved, '--trace', at('port-moved.img')]);
+    expect(spoiled).toMatchObject({ code: 2, stdout: '' });
+
+    const again = iommulab([...moved, '--control', path]);
+    const until = async (wanted: RegExp): Promise<string> => {
+      let seen = '';
+      for (let i = 0; i < 100 && !wanted.test(seen); i++) seen = (await ctl('query-ports')).stdout;
+      return seen;
+    };
+    expect(await until(/port0/)).toMatch(/port0 +d +there\nport1 +x +there/);
+    await ctl('device_del', 'id=d');
+    const { code, stdout } = await again;
+    expect(code).toBe(0);
+    expect(stdout).toContain('hotplug: arrived=');
+  }, 60_000);
 
   it('work over the control socket', async () => {
     const path = at('vm.sock');

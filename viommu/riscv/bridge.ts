@@ -107,6 +107,9 @@ export class Bridge {
       const assigned = this.#devices.get(Number(deviceId));
       if (!assigned) throw new SavedError(`there is no device ${Number(deviceId)}`);
       assigned.attachment = makeAttachment(data);
+      // The guest named them in this order, in which they are looked at when its directory changes.
+      this.#devices.delete(Number(deviceId));
+      this.#devices.set(Number(deviceId), assigned);
     }
   }
 

@@ -3,6 +3,7 @@ import type { Rid } from '#vmm/base/address';
 import { invariant } from '#vmm/base/invariant';
 import type { HostMemory } from '#vmm/base/memory';
 import type { Trace } from '#vmm/base/events';
+import { type Data, recordOf, SavedError } from '#vmm/base/saved';
 import { Iommufd } from '#iommufd/client/iommufd';
 import { describeHostError, type HostError, type Result } from '#iommufd/client/result';
 import { VfioDevice } from '#iommufd/client/vfio-device';
@@ -52,6 +53,10 @@ export interface Assignment {
   readonly viommu: RiscvViommu | undefined;
   /** A device comes: it is bound, and attached as far as the guest knows it. The error leaves nothing behind. */
   add(device: HostDevice): HostError | undefined;
+  /** What the VMM and the kernel call a device that came while the guest ran. */
+  namesOf(device: HostDevice): Data;
+  /** `add` of such a device to a machine that is taken up again: everything gets the names that it had. @throws SavedError */
+  addAgain(device: HostDevice, names: Data): void;
   /** The guest calls a device something else from now on, or nothing at all. */
   rename(device: HostDevice, guestRid: Rid | undefined): void;
   /** A device goes: everything that it has under way is ended, and given back. */
@@ -68,6 +73,24 @@ interface Bound {
   /** Its virtual device, and the guest's name that it has there. */
   virtual: { readonly vdeviceId: number; readonly deviceId: number } | undefined;
 }
+
+/** Descriptor, address of its calls' arguments, and objects of a device. */
+interface Names {
+  readonly fd: number;
+  readonly place: number;
+  readonly devId: number;
+  readonly vdeviceId: number | undefined;
+}
+
+const namesIn = (data: Data): Names => {
+  const { fd, place, devId, vdeviceId } = recordOf(data);
+  return {
+    fd: Number(fd),
+    place: Number(place),
+    devId: Number(devId),
+    vdeviceId: vdeviceId === undefined ? undefined : Number(vdeviceId),
+  };
+};
 
 /**
  * What a VMM does at start-up, as QEMU would: opens iommufd, binds the devices, maps guest memory and the interrupt
@@ -88,11 +111,13 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
   }
 
   const all: Bound[] = [];
-  const bind = (device: HostDevice): Result<{ readonly bound: Bound }> => {
-    const opened = VfioDevice.open(kernel, device.vfioName);
+  const bind = (device: HostDevice, names?: Names): Result<{ readonly bound: Bound }> => {
+    const open = (): ReturnType<typeof VfioDevice.open> => VfioDevice.open(kernel, device.vfioName, names?.place);
+    const opened = names ? kernel.openingAs(names.fd, open) : open();
     if (!opened.ok) return opened;
     const vfio = opened.device;
-    const bound = vfio.bind(iommufd);
+    const join = (): ReturnType<VfioDevice['bind']> => vfio.bind(iommufd);
+    const bound = names ? kernel.makingAs(iommufd.fd, names.devId, join) : join();
     if (!bound.ok) {
       vfio.close();
       return bound;
@@ -110,6 +135,15 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
   };
   for (const device of options.devices) must(bind(device));
   const find = (device: HostDevice): Bound | undefined => all.find((one) => one.device === device);
+  const namesOf = (device: HostDevice): Data => {
+    const { vfio, devId, virtual } = find(device)!;
+    return { fd: vfio.fd, place: vfio.place, devId, vdeviceId: virtual?.vdeviceId };
+  };
+  const bindAgain = (device: HostDevice, names: Names): Bound => {
+    const result = bind(device, names);
+    if (!result.ok) throw new SavedError(`${device.placed.id}: ${describeHostError(result.error)}`);
+    return result.bound;
+  };
   const release = (bound: Bound): void => {
     all.splice(all.indexOf(bound), 1);
     bound.vfio.close();
@@ -131,7 +165,8 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
       if (bound) release(bound);
     };
     const rename = (device: HostDevice, guestRid: Rid | undefined): void => void (device.guestRid = guestRid);
-    return { iommufd, ioasId, parentId: undefined, viommu: undefined, add, rename, remove, close };
+    const addAgain = (device: HostDevice, names: Data): void => void bindAgain(device, namesIn(names));
+    return { iommufd, ioasId, parentId: undefined, viommu: undefined, add, namesOf, addAgain, rename, remove, close };
   }
 
   const parentFlags = iommufdUapi.IOMMU_HWPT_ALLOC_NEST_PARENT;
@@ -219,7 +254,18 @@ export const assignDevices = (options: AssignmentOptions): Assignment => {
       if (error) release(result.bound);
       return error;
     },
+    namesOf,
+    addAgain: (device, data) => {
+      const names = namesIn(data);
+      const { vdeviceId } = names;
+      const bound = bindAgain(device, names);
+      if (vdeviceId === undefined) return;
+      const error = kernel.makingAs(iommufd.fd, vdeviceId, () => arrive(bound));
+      if (error) throw new SavedError(`${device.placed.id}: ${describeHostError(error)}`);
+    },
     rename: (device, guestRid) => {
+      // A machine that is taken up again gives it the name that it has.
+      if (device.guestRid === guestRid) return;
       const bound = find(device);
       if (bound) leave(bound);
       device.guestRid = guestRid;

@@ -68,8 +68,8 @@ export interface HostSide {
   readonly goneFaults: () => number;
   /** What is not the parts' own. */
   readonly saved: Saved;
-  /** A device comes: the kernel knows it, and nobody has it yet. */
-  add(placed: PlacedFunction): HostDevice;
+  /** A device comes: the kernel knows it, and nobody has it yet. `hostRid`: one that is free; default: the first. */
+  add(placed: PlacedFunction, hostRid?: Rid): HostDevice;
   /** A device goes; no process has it any more. */
   remove(device: HostDevice): void;
 }
@@ -103,11 +103,14 @@ export const buildHost = (
   const kernel = new Kernel({ memory, trace });
   const devices: HostDevice[] = [];
   let goneFaults = 0;
-  const add = (placed: PlacedFunction): HostDevice => {
+  const firstFree = (): Rid => {
     let index = 0;
     const ridOf = (i: number): Rid => rid((hostBus << 8) + (i << 3));
     while (devices.some(({ hostRid }) => hostRid === ridOf(index))) index++;
-    const hostRid = ridOf(index);
+    return ridOf(index);
+  };
+  const add = (placed: PlacedFunction, hostRid = firstFree()): HostDevice => {
+    const index = (hostRid - (hostBus << 8)) >> 3;
     const vfioName = `vfio${index}`;
     const { ats, pri, pasid } = placed.function;
     const rc = kernel.registerDevice({

@@ -2,6 +2,7 @@
 import { type Rid, rid } from '#vmm/base/address';
 import type { Trace } from '#vmm/base/events';
 import type { PciFunction } from '#vmm/base/ports';
+import { type Data, listOf, recordOf, SavedError, within } from '#vmm/base/saved';
 import { describeHostError } from '#iommufd/client/result';
 import type { PciHost } from '../bus/pci/host.ts';
 import { parseDevice } from '../config/device.ts';
@@ -17,7 +18,35 @@ import { MachineError } from './machine-error.ts';
 interface Port {
   readonly id: string;
   readonly rid: Rid;
-  card: { readonly driver: DeviceDriver; readonly id: string; readonly device: HostDevice } | undefined;
+  card: Card | undefined;
+}
+interface Card extends PluggedDevice {
+  readonly id: string;
+  readonly device: HostDevice;
+}
+
+/** A device that was plugged in: what it was made from. */
+export interface PluggedDevice {
+  readonly driver: DeviceDriver;
+  readonly settings: DeviceConfigs[keyof DeviceConfigs][number];
+}
+
+/**
+ * Devices as `JSON.stringify` wrote `HotPlug.plugged`, for a machine of this configuration.
+ * @throws SavedError
+ */
+export function parsePlugged(text: string, config: MachineConfig): readonly PluggedDevice[] {
+  const { disks, nics, exercisers } = config;
+  let present: DeviceConfigs = { disks, nics, exercisers };
+  return (JSON.parse(text) as { readonly driver: DeviceDriver; readonly settings: object }[]).map((one) => {
+    const { driver } = one;
+    const list = deviceDrivers[driver];
+    const keys = Object.fromEntries(Object.entries(one.settings).filter(([key]) => key !== 'address'));
+    const parsed = parseDevice(list, keys, config, present);
+    if (!parsed.ok) throw new SavedError('a device that was plugged in is not one of this program');
+    present = { ...present, [list]: [...present[list], parsed.device] };
+    return { driver, settings: parsed.device };
+  });
 }
 
 export interface HotPlugParts {
@@ -115,14 +144,14 @@ export class HotPlug {
       throw new MachineError([`${id}: ${(error as Error).message}`]);
     }
     const placed: PlacedFunction = { id, slot: 0, iommu: settings.iommu, function: fn };
-    this.#plug(port, driver as DeviceDriver, placed);
-    this.#present = { ...this.#present, [list]: [...this.#present[list], settings] };
+    const device = this.#assign(placed);
+    this.#plug(port, { driver: driver as DeviceDriver, settings, id, device });
     this.#tell(id, port, 'plugged in');
     return id;
   }
 
-  #plug(port: Port, driver: DeviceDriver, placed: PlacedFunction): void {
-    const { host, assignment, pci, devices } = this.#parts;
+  #assign(placed: PlacedFunction): HostDevice {
+    const { host, assignment, devices } = this.#parts;
     const device = host.add(placed);
     const error = assignment().add(device);
     if (error) {
@@ -130,9 +159,75 @@ export class HotPlug {
       devices.release(placed.id);
       throw new MachineError([`${placed.id}: ${describeHostError(error)}`]);
     }
-    port.card = { driver, id: placed.id, device };
+    return device;
+  }
+
+  #plug(port: Port, card: Card): void {
+    const { assignment, pci, isRunning } = this.#parts;
+    const { driver, settings, device } = card;
+    const list = deviceDrivers[driver];
+    port.card = card;
+    this.#present = { ...this.#present, [list]: [...this.#present[list], settings] };
     const named = (address: Rid | undefined): void => assignment().rename(device, address);
-    pci.plugBehind(port.rid, 0, placed.function, device.port, named, !this.#parts.isRunning());
+    pci.plugBehind(port.rid, 0, device.placed.function, device.port, named, !isRunning());
+  }
+
+  /** Ports with something in them, in the order in which it came. */
+  #taken(): { readonly port: Port; readonly card: Card }[] {
+    const { devices } = this.#parts.host;
+    return this.#ports
+      .flatMap((port) => (port.card ? [{ port, card: port.card }] : []))
+      .toSorted((a, b) => devices.indexOf(a.card.device) - devices.indexOf(b.card.device));
+  }
+
+  /** The devices in ports, in the order in which they came. */
+  get plugged(): readonly PluggedDevice[] {
+    return this.#taken().map(({ card: { driver, settings } }) => ({ driver, settings }));
+  }
+
+  /** Where they are, and what everybody calls them. */
+  save(): Data {
+    return this.#taken().map(({ port, card: { id, device } }) => ({
+      id,
+      port: port.id,
+      hostRid: device.hostRid,
+      guestRid: device.guestRid,
+      names: this.#parts.assignment().namesOf(device),
+    }));
+  }
+
+  /**
+   * Makes the devices of `plugged` again, each in its port and under its names; their states are restored with those of
+   * all others. @throws SavedError
+   */
+  restore(plugged: readonly PluggedDevice[], data: Data): void {
+    const items = listOf(data);
+    if (items.length !== plugged.length)
+      throw new SavedError(`expected ${plugged.length} devices in ports, found ${items.length}`);
+    for (const [i, one] of plugged.entries()) within(one.settings.id, () => this.#makeAgain(one, items[i]));
+  }
+
+  #makeAgain({ driver, settings }: PluggedDevice, data: Data): void {
+    const { host, assignment, devices } = this.#parts;
+    const { id } = settings;
+    const saved = recordOf(data);
+    const port = this.#ports.find((one) => one.id === saved['port']);
+    if (!port || port.card || saved['id'] !== id) throw new SavedError('expected a free port that it was in');
+    const hostRid = rid(Number(saved['hostRid']));
+    if (host.devices.some((device) => device.hostRid === hostRid))
+      throw new SavedError('its place on the host is taken');
+    let fn: PciFunction;
+    try {
+      fn = devices.make(driver, settings);
+    } catch (error) {
+      devices.release(id);
+      throw error;
+    }
+    const device = host.add({ id, slot: 0, iommu: settings.iommu, function: fn }, hostRid);
+    const { guestRid } = saved;
+    device.guestRid = guestRid === undefined ? undefined : rid(Number(guestRid));
+    assignment().addAgain(device, saved['names']);
+    this.#plug(port, { driver, settings, id, device });
   }
 
   #freePort(bus: string | undefined): Port {

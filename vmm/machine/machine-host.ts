@@ -4,6 +4,7 @@ import type { EventFields, Listener, Recollection, Trace, TraceSink } from '#vmm
 import type { PacketBackend, StorageBackend } from '#vmm/base/ports';
 import type { DiskConfig, MachineConfig, NicConfig } from '../config/schema.ts';
 import type { PlacedFunction } from './devices.ts';
+import type { PluggedDevice } from './hot-plug.ts';
 import type { Trap } from './trap.ts';
 
 /** Everything from outside that a machine needs: it opens no file and reads no clock itself. */
@@ -35,6 +36,8 @@ export interface MachineHost {
 export interface ResumeHost extends Omit<MachineHost, 'image' | 'initrd'> {
   /** Keys that concern the run, not the machine, may be others than those of the machine that was saved. */
   readonly config?: MachineConfig;
+  /** `Snapshot.plugged`, where its disks are elsewhere now. */
+  readonly plugged?: readonly PluggedDevice[];
 }
 
 /** What a machine needs of it once it has its guest. */

@@ -132,7 +132,7 @@ export class Machine {
       snapshot.htif,
     );
     try {
-      snapshot.restore(machine.#saved);
+      snapshot.restore(machine.#saved, host.plugged);
     } catch (error) {
       machine.close();
       throw error;
@@ -405,7 +405,7 @@ export class Machine {
   }
 
   get #saved(): SavedMachine {
-    const { clock, memory, harts, uart, pci, host, assignment, disks } = this;
+    const { clock, memory, harts, uart, pci, host, assignment, hotPlug, disks } = this;
     const ending = field(
       () => this.#ending,
       (value) => (this.#ending = value),
@@ -423,6 +423,7 @@ export class Machine {
       pci,
       host,
       assignment,
+      hotPlug,
       disks,
       ending,
       capture,

@@ -21,6 +21,7 @@ import type { Section } from '../snapshot/container.ts';
 import type { Assignment } from './assignment.ts';
 import type { Capture } from './capture.ts';
 import type { HostSide } from './host-side.ts';
+import type { HotPlug, PluggedDevice } from './hot-plug.ts';
 import type { Scheduler } from './scheduler.ts';
 
 /** A machine's parts, as it has them itself. */
@@ -35,6 +36,7 @@ export interface SavedMachine {
   readonly pci: PciHost;
   readonly host: HostSide;
   readonly assignment: Assignment;
+  readonly hotPlug: HotPlug;
   readonly disks: ReadonlyMap<string, StorageBackend>;
   /** How the guest ended, if it has. */
   readonly ending: Saved;
@@ -45,6 +47,7 @@ export interface SavedMachine {
 /** Memory goes out in pieces, so that never all of it is there twice. */
 const chunkBytes = 16 << 20;
 const clockName = 'clock';
+const hotPlugName = 'hot-plug';
 
 const savedDisks = (disks: SavedMachine['disks']): Saved =>
   parts(Object.fromEntries([...disks].map(([id, { saved }]) => [id, saved ?? parts({})])));
@@ -105,13 +108,20 @@ export function* saveMachine(machine: SavedMachine): Generator<Section> {
   const { forgotten } = machine.clock;
   if (forgotten > 0) throw new SavedError(`${forgotten} events in the queue belong to nothing that can be saved`);
   yield { name: clockName, data: clock };
+  yield { name: hotPlugName, data: machine.hotPlug.save() };
   yield* states;
   for (const [name, saved] of memoryChunks(machine.memory)) yield { name, data: saved.save() };
 }
 
-/** The opposite, on a machine of the same configuration that has not run. @throws SavedError */
-export const restoreMachine = (machine: SavedMachine, read: (section: string) => Data): void => {
+/** The opposite, on a machine of the same configuration that has not run, and with what was plugged in. @throws SavedError */
+export const restoreMachine = (
+  machine: SavedMachine,
+  plugged: readonly PluggedDevice[],
+  read: (section: string) => Data,
+): void => {
   const { clock } = machine;
+  // First: from then on these are devices like any other.
+  within(hotPlugName, () => machine.hotPlug.restore(plugged, read(hotPlugName)));
   const { now, order, pending } = recordOf(read(clockName));
   clock.beginRestore(Number(now));
   for (const [name, saved] of Object.entries(stateSections(machine))) within(name, () => saved.restore(read(name)));

@@ -3,6 +3,7 @@ import { type Data, recordOf, SavedError } from '#vmm/base/saved';
 import { parseConfig } from '../config/parse.ts';
 import type { MachineConfig } from '../config/schema.ts';
 import { type Packing, plainPacking, SnapshotError, SnapshotFile, writeSnapshot } from '../snapshot/container.ts';
+import { parsePlugged, type PluggedDevice } from './hot-plug.ts';
 import { isIntercepted } from './intercept.ts';
 import { MachineError } from './machine-error.ts';
 import type { Machine } from './machine.ts';
@@ -25,6 +26,8 @@ export interface HtifAddresses {
 export class Snapshot {
   /** Of the machine that was saved. */
   readonly config: MachineConfig;
+  /** The devices that were in its hot-plug ports. */
+  readonly plugged: readonly PluggedDevice[];
   /** What `SnapshotOptions.about` was. */
   readonly about: Data;
   readonly instructions: number;
@@ -42,10 +45,11 @@ export class Snapshot {
     const packing = [plainPacking, ...packings].find(({ name }) => name === this.file.packing);
     if (!packing) throw new SnapshotError(`the snapshot is packed with ${this.file.packing}, which is not known here`);
     this.#packing = packing;
-    const { config, about, instructions, virtualNs, htif } = fits(() => recordOf(this.file.header));
+    const { config, plugged, about, instructions, virtualNs, htif } = fits(() => recordOf(this.file.header));
     const parsed = parseConfig(JSON.parse(typeof config === 'string' ? config : '{}'));
     if (!parsed.ok) throw new SnapshotError('the configuration in the snapshot is not one of this program');
     this.config = parsed.config;
+    this.plugged = fits(() => parsePlugged(typeof plugged === 'string' ? plugged : '[]', parsed.config));
     this.about = about;
     this.instructions = Number(instructions);
     this.virtualNs = Number(virtualNs);
@@ -57,9 +61,9 @@ export class Snapshot {
     return this.file.sizes();
   }
 
-  /** Into a machine of its configuration that has not run. @throws SnapshotError */
-  restore(machine: SavedMachine): void {
-    fits(() => restoreMachine(machine, (name) => this.file.read(name, this.#packing)));
+  /** Into a machine of its configuration that has not run, and into whose ports `plugged` comes. @throws SnapshotError */
+  restore(machine: SavedMachine, plugged: readonly PluggedDevice[] = this.plugged): void {
+    fits(() => restoreMachine(machine, plugged, (name) => this.file.read(name, this.#packing)));
   }
 }
 
@@ -80,8 +84,6 @@ const obstacles = (machine: Machine): string[] => {
     .map(({ id }) => `snapshot: ${id} is a device that cannot be saved`);
   if (config.checks.length > 0)
     found.push(`snapshot: a machine with checks (${config.checks.join(', ')}) cannot be saved`);
-  for (const { id, device } of machine.hotPlug.ports())
-    if (device !== undefined) found.push(`snapshot: ${device}, which was plugged into ${id}, cannot be saved`);
   const targets: (object | undefined)[] = [
     host.kernel,
     host.link,
@@ -105,6 +107,7 @@ export function* snapshotPieces(
   if (problems.length > 0) throw new MachineError(problems);
   const header: Data = {
     config: JSON.stringify(machine.config),
+    plugged: JSON.stringify(machine.hotPlug.plugged),
     about,
     instructions: machine.instructions,
     virtualNs: machine.clock.now,

@@ -11,7 +11,7 @@ import { type Data, SavedError } from '#vmm/base/saved';
 import { decodeData, encodeData } from './encoding.ts';
 
 /** Changed whenever what a section holds changes: a snapshot is for the program that wrote it. */
-export const formatVersion = 1;
+export const formatVersion = 2;
 
 /** How sections are made small; the name is in the header. */
 export interface Packing {

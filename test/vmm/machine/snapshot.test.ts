@@ -11,6 +11,9 @@ const short: Readonly<Partial<Record<keyof typeof cases, readonly number[]>>> = 
   exerciser: [0.35],
   isolation: [0.15, 0.93],
   vsva: [0.5],
+  'hot-plug': [0.45, 0.8],
+  'hot-plug-no-iommu': [0.6],
+  'hot-plug-busy': [0.85],
 };
 
 describe('a machine that was saved and taken up again', () => {

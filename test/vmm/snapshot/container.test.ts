@@ -31,7 +31,7 @@ describe('the file of a snapshot', () => {
     const other = fileOf();
     other[8] = 200;
     expect(() => new SnapshotFile(other)).toThrow(
-      'expected a snapshot of format 1, found format 200: another version of iommulab wrote it',
+      'expected a snapshot of format 2, found format 200: another version of iommulab wrote it',
     );
   });
 
