@@ -1,5 +1,5 @@
 /** Files by their paths: every failure becomes one sentence that names the file. */
-import { closeSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { CommandError } from './exit.ts';
 
 /** errno → what to say, and whether the fault is the person's (usage) or the host's (resource). */
@@ -39,6 +39,36 @@ export function readFile(path: string, what: string, maxBytes: number): Uint8Arr
   }
 }
 
+/** Node reads and writes fewer than 2³¹ bytes at once. */
+const pieceBytes = 1 << 30;
+
+/** `readFile` for files of any size that memory has room for. `piece`: bytes that are read at once. */
+export function readLargeFile(path: string, what: string, piece = pieceBytes): Uint8Array {
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      const bytes = new Uint8Array(fstatSync(fd).size);
+      let at = 0;
+      for (;;) {
+        const count = at < bytes.length ? readSync(fd, bytes, at, Math.min(piece, bytes.length - at), null) : 0;
+        if (count === 0) return bytes.subarray(0, at);
+        at += count;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    if (error instanceof RangeError)
+      throw new CommandError('resource', `${path}: the host has no memory for ${what} of this size`);
+    throw fileError(error, path, what);
+  }
+}
+
+/** Writes all of it where the file is. `piece`: bytes that are written at once. */
+export function writeAll(fd: number, bytes: Uint8Array, piece = pieceBytes): void {
+  for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, Math.min(piece, bytes.length - at));
+}
+
 /** A file that is written from its beginning, piece by piece. */
 export class OutputFile {
   readonly path: string;
@@ -58,7 +88,7 @@ export class OutputFile {
   readonly write = (content: string | Uint8Array): void => {
     const bytes = typeof content === 'string' ? Buffer.from(content) : content;
     try {
-      for (let at = 0; at < bytes.length;) at += writeSync(this.#fd, bytes, at);
+      writeAll(this.#fd, bytes);
     } catch (error) {
       throw fileError(error, this.path, this.#what);
     }

@@ -1,6 +1,6 @@
 /** Snapshots on disk: written whole or not at all, and read back only where everything that belongs to them is there. */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { type Data, listOf, recordOf, SavedError } from '#vmm/base/saved';
@@ -10,7 +10,7 @@ import { Snapshot } from '#vmm/machine/snapshot';
 import { formatBytes } from '#vmm/record/bytes';
 import { type Packing, SnapshotError } from '#vmm/snapshot/container';
 import { CommandError } from './exit.ts';
-import { fileError, outputError, readFile } from './files.ts';
+import { fileError, outputError, readLargeFile, writeAll } from './files.ts';
 import { version } from './version.ts';
 
 /** Fast rather than small: a booted guest's memory is mostly zeroes, which are left out anyhow. */
@@ -24,8 +24,6 @@ const deflate: Packing = {
   },
 };
 
-/** What Node reads at once. */
-const maxSnapshotBytes = 2 ** 31 - 1;
 /** The contents of larger disks are not looked at: size and time of change must do. */
 const mostDigested = 1 << 30;
 const chunkBytes = 1 << 20;
@@ -84,8 +82,8 @@ export interface SavedFile {
   readonly virtualNs: number;
 }
 
-/** Writes the machine as it is. @throws MachineError where it cannot be saved, CommandError where the file cannot be written */
-export function saveSnapshot(machine: Machine, guest: GuestNote, path: string): SavedFile {
+/** Writes the machine as it is. `pieceBytes`: what is written at once. @throws MachineError where it cannot be saved, CommandError where the file cannot be written */
+export function saveSnapshot(machine: Machine, guest: GuestNote, path: string, pieceBytes?: number): SavedFile {
   for (const disk of machine.disks.values()) disk.flush();
   const { disks } = machine.hotPlug.present;
   const about: Data = { version, guest, disks: disks.map(({ id, path: file }) => noteDisk(id, file)) };
@@ -94,12 +92,10 @@ export function saveSnapshot(machine: Machine, guest: GuestNote, path: string): 
   let fd: number | undefined;
   try {
     fd = openSync(part, 'w', 0o600);
-    for (const piece of machine.snapshotPieces({ packing: deflate, about }))
-      for (let at = 0; at < piece.length;) {
-        const count = writeSync(fd, piece, at);
-        at += count;
-        bytes += count;
-      }
+    for (const piece of machine.snapshotPieces({ packing: deflate, about })) {
+      writeAll(fd, piece, pieceBytes);
+      bytes += piece.length;
+    }
     closeSync(fd);
     fd = undefined;
     renameSync(part, path);
@@ -134,11 +130,16 @@ function differenceOf(note: DiskNote, path: string): string | undefined {
 }
 
 /**
- * A snapshot with everything that belongs to it. `moved`: where disks are now, by their ids.
+ * A snapshot with everything that belongs to it. `moved`: where disks are now, by their ids; `pieceBytes`: what is read
+ * at once.
  * @throws CommandError, one sentence for each thing that is wrong
  */
-export function readSnapshot(path: string, moved: ReadonlyMap<string, string> = new Map()): ReadSnapshot {
-  const bytes = readFile(path, 'a snapshot', maxSnapshotBytes);
+export function readSnapshot(
+  path: string,
+  moved: ReadonlyMap<string, string> = new Map(),
+  pieceBytes?: number,
+): ReadSnapshot {
+  const bytes = readLargeFile(path, 'a snapshot', pieceBytes);
   try {
     const snapshot = new Snapshot(bytes, [deflate]);
     const { guest, disks } = recordOf(snapshot.about);

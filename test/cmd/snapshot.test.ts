@@ -12,6 +12,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { makeDiskImage } from '#guest-images/disk-image';
+import { readLargeFile } from '#cmd/files';
+import { readSnapshot, saveSnapshot } from '#cmd/snapshot-file';
+import { bundledGuest, Lab } from '../../index.ts';
 import { iommulab } from './iommulab.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'iommulab-snapshot-'));
@@ -82,6 +85,23 @@ describe('run --snapshot-at and resume', () => {
     const ended = await iommulab(['resume', at('end'), '--json']);
     expect(JSON.parse(ended.stdout)).toMatchObject({ outcome: 'passed' });
     expect(statSync(at('end')).mode & 0o777).toBe(0o600);
+  });
+
+  it('are written and read piece by piece', () => {
+    const { machine } = new Lab({ memory: '32M' }, { image: bundledGuest('hello') });
+    machine.run({ instructions: 1000 });
+    const note = { name: 'hello', sha256: '', isLinux: false };
+    const whole = saveSnapshot(machine, note, at('whole'));
+    expect(saveSnapshot(machine, note, at('pieces'), 1000)).toMatchObject({ bytes: whole.bytes });
+    expect(readFileSync(at('pieces')).equals(readFileSync(at('whole')))).toBe(true);
+    expect(whole.bytes).toBe(statSync(at('whole')).size);
+    expect(whole.bytes).toBeGreaterThan(10_000);
+    for (const pieceBytes of [1, 4099, whole.bytes, whole.bytes + 1])
+      expect(Buffer.from(readLargeFile(at('whole'), 'a snapshot', pieceBytes)).equals(readFileSync(at('whole')))).toBe(
+        true,
+      );
+    expect(readSnapshot(at('whole'), new Map(), 777).snapshot.instructions).toBe(1000);
+    expect(() => readLargeFile(folder, 'a snapshot')).toThrow('is a directory');
   });
 
   it('say in one sentence what is wrong with a file', async () => {

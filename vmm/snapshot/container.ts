@@ -37,6 +37,8 @@ export interface Section {
 const magic = new TextEncoder().encode('IOMMULAB');
 const prefixBytes = magic.length + 4;
 const endName = 'end';
+/** A section tells its length in 32 bits. */
+const mostBytes = 2 ** 32 - 1;
 const headerName = 'header';
 
 const stored = (name: string, content: Uint8Array, unpacked: number): Uint8Array => {
@@ -71,6 +73,7 @@ export function* writeSnapshot(header: Data, sections: Iterable<Section>, packin
   yield stored(headerName, head, head.length);
   for (const { name, data } of sections) {
     const bytes = encodeData(data);
+    if (bytes.length > mostBytes) throw new SavedError(`${name} has ${bytes.length} bytes, more than a section holds`);
     yield stored(name, packing.pack(bytes), bytes.length);
   }
   yield stored(endName, new Uint8Array(0), 0);
