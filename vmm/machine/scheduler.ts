@@ -8,7 +8,6 @@ const sliceNs = 1_000_000;
 /** The same with several harts, each of which sees what the others did only afterwards. */
 const sharedSliceNs = 10_000;
 const nsPerTick = 1e9 / timebaseHz;
-const supervisorTimer = 1n << 5n;
 
 export interface SchedulerOptions {
   readonly clock: Clock;
@@ -131,9 +130,7 @@ export class Scheduler {
 
   /** ns until the hart's own timer wakes it (Sstc: stimecmp, and mie.STIE), Infinity when it will not. */
   #untilTimer(hart: Hart, now: number): number {
-    if (!((hart.csr('mie') ?? 0n) & supervisorTimer)) return Infinity;
-    const ticks = hart.csr('stimecmp') ?? 0xffff_ffff_ffff_ffffn;
-    const at = Number(ticks) * nsPerTick;
+    const at = hart.timerTicks * nsPerTick;
     return at >= Number.MAX_SAFE_INTEGER ? Infinity : Math.max(0, at - now);
   }
 }

@@ -114,6 +114,8 @@ type Exported = Readonly<{
   fenceCode(): void;
 }>;
 
+/** mie.STIE. */
+const timerEnable = 1 << 5;
 const countersOfInstructions = new Set(['cycle', 'instret', 'mcycle', 'minstret']);
 
 export class Hart {
@@ -259,6 +261,14 @@ export class Hart {
       ? BigInt(this.#view.getUint32(cell.address, true))
       : this.#view.getBigUint64(cell.address, true);
   }
+  /** A count that a double holds, and that is looked at every slice: no bigint. */
+  #count({ address }: Cell<'i64'>): number {
+    return this.#view.getUint32(address, true) + this.#view.getInt32(address + 4, true) * 0x1_0000_0000;
+  }
+  #setCount({ address }: Cell<'i64'>, value: number): void {
+    this.#view.setUint32(address, value, true);
+    this.#view.setInt32(address + 4, Math.floor(value / 0x1_0000_0000), true);
+  }
   #set(cell: Cell<'i32' | 'i64'>, value: bigint | number): void {
     if (cell.type === 'i32') this.#view.setInt32(cell.address, Number(value), true);
     else this.#view.setBigUint64(cell.address, BigInt.asUintN(64, BigInt(value)), true);
@@ -337,7 +347,14 @@ export class Hart {
 
   /** Instructions retired since reset. */
   get instret(): number {
-    return Number(this.#get(this.#state.sliceEnd)) - this.#view.getInt32(this.#state.left.address, true);
+    return this.#count(this.#state.sliceEnd) - this.#view.getInt32(this.#state.left.address, true);
+  }
+  /** Ticks of the timebase at which the supervisor's timer interrupt comes, while it is enabled; else Infinity. */
+  get timerTicks(): number {
+    const { mie, stimecmp } = this.#state;
+    return this.#view.getUint32(mie.address, true) & timerEnable
+      ? this.#view.getUint32(stimecmp.address, true) + this.#view.getUint32(stimecmp.address + 4, true) * 0x1_0000_0000
+      : Infinity;
   }
   /** Those of them since reset that translations retired. */
   get translated(): number {
@@ -418,14 +435,14 @@ export class Hart {
   }
   #lookUp(): void {
     const { sliceEnd, left } = this.#state;
-    this.#set(sliceEnd, this.#get(sliceEnd) - this.#get(left));
-    this.#set(left, 0);
+    this.#setCount(sliceEnd, this.#count(sliceEnd) - this.#view.getInt32(left.address, true));
+    this.#view.setInt32(left.address, 0, true);
   }
 
   /** Virtual time now, ns. */
   setTimeBase(ns: number): void {
-    this.#set(this.#state.timeBase, BigInt(ns));
-    this.#set(this.#state.timeFrom, this.instret);
+    this.#setCount(this.#state.timeBase, ns);
+    this.#setCount(this.#state.timeFrom, this.instret);
     this.#lookUp();
   }
   skipTime(ns: number): void {
