@@ -3,13 +3,14 @@
  * leaves in `.cache/linux`, and the kernel that IOMMULAB_LINUX_IMAGE names, whose DMA is translated.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Spent, WatchedGuest } from './bench-console.ts';
 import { shareOf } from './bench-profile.ts';
+import { linuxRecord, noLinux } from './linux-record.ts';
 import { median } from './median.ts';
 
 interface Measured {
@@ -38,12 +39,11 @@ const has = (command: string): boolean => spawnSync(command, ['--version'], { st
 
 /** The guests that are there, and what is not. */
 function findGuests(say: (line: string) => void): LinuxGuest[] {
-  const record = join('.cache', 'linux', 'guest.json');
-  if (process.platform !== 'linux' || !existsSync(record)) {
-    say(`linux: skipped, ${record} is not there: npm run linux makes it`);
+  const made = linuxRecord();
+  if (!made) {
+    say(`linux: skipped, ${noLinux}`);
     return [];
   }
-  const made = JSON.parse(readFileSync(record, 'utf8')) as Readonly<Record<'version' | 'kernel' | 'initrd' | 'plainInitrd', string>>; // prettier-ignore
   const debian = { name: `Debian ${made.version}`, kernel: made.kernel, initrd: made.initrd, onQemu: has(qemu) };
   if (!debian.onQemu) say(`linux: ${qemu} is not installed: nothing beside it`);
   const image = process.env['IOMMULAB_LINUX_IMAGE'];

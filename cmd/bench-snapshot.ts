@@ -1,11 +1,12 @@
 /** What a snapshot costs: its size, saving it, and taking the machine up again, here and in a process of its own. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeDiskImage } from '#guest-images/disk-image';
 import { Machine } from '#vmm/machine/machine';
 import { CommandError } from './exit.ts';
+import { linuxRecord } from './linux-record.ts';
 import { median } from './median.ts';
 import { readSnapshot, saveSnapshot } from './snapshot-file.ts';
 import { openDisk } from './storage.ts';
@@ -72,10 +73,9 @@ export function snapshotCosts(): Measured[] {
     const overlaid = ['--disk', `${disk},overlay`];
     const rows = measure('dma', folder, ['dma', ...overlaid, '--nic', 'hub', '--nic', 'hub'], 'event:iommu.fault');
     const kernel = process.env['IOMMULAB_LINUX_IMAGE'];
-    const record = join('.cache', 'linux', 'guest.json');
-    if (kernel === undefined || !existsSync(record)) return rows;
-    const { plainInitrd } = JSON.parse(readFileSync(record, 'utf8')) as { readonly plainInitrd: string };
-    const linux = ['--kernel', kernel, '--initrd', plainInitrd, ...overlaid, '--nic', 'hub', '--memory', '512M'];
+    const made = linuxRecord();
+    if (kernel === undefined || !made) return rows;
+    const linux = ['--kernel', kernel, '--initrd', made.plainInitrd, ...overlaid, '--nic', 'hub', '--memory', '512M'];
     return [...rows, ...measure('booted Linux', folder, linux, 'console:guest# ')];
   } finally {
     rmSync(folder, { recursive: true, force: true });
